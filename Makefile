@@ -1,0 +1,4 @@
+test:
+	cargo fmt --all --check
+	cargo test --release --workspace
+.PHONY: test

@@ -1,0 +1,389 @@
+//! Layouts: where the pieces of a logical tensor live, one placement per mesh axis.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::error::{EngineError, Result};
+use crate::mesh::Mesh;
+use crate::partial::Monoid;
+use crate::shard::DType;
+
+/// What happens to a halo beyond the end of its dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Edge {
+    /// The halo ends with the dimension.
+    Clamped,
+    /// The dimension closes on itself, as longitude does.
+    Periodic,
+}
+
+/// What the overlapping elements of neighbouring halos mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Overlap {
+    /// Every copy is the value.
+    Copies,
+    /// The value is the sum of the copies: the cotangent of [`Overlap::Copies`].
+    Sums,
+}
+
+/// Where a tensor lives along one mesh axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Placement {
+    /// Contiguous pieces of dimension `dim`, as even as they come; some may be empty.
+    Split {
+        /// The dimension.
+        dim: usize,
+    },
+    /// Pieces as in `Split`, each with `width` more elements on both sides.
+    Halo {
+        /// The dimension.
+        dim: usize,
+        /// Elements beyond each end of the owned piece.
+        width: usize,
+        /// What happens at the ends of the dimension.
+        edge: Edge,
+        /// What the overlap means.
+        overlap: Overlap,
+    },
+    /// The whole tensor on every worker, bit for bit the same.
+    Same,
+    /// Contributions that merge to the value.
+    Partial(Monoid),
+}
+
+impl Placement {
+    /// The placement of the cotangent: Split ↔ Split, Same ↔ Partial(+), halo copies ↔ halo sums.
+    pub fn dual(self) -> Result<Self> {
+        match self {
+            Placement::Split { .. } => Ok(self),
+            Placement::Same => Ok(Placement::Partial(Monoid::Sum)),
+            Placement::Partial(Monoid::Sum) => Ok(Placement::Same),
+            Placement::Partial(monoid) => Err(EngineError::NoAdjoint {
+                what: format!("Partial({monoid:?})"),
+                why: "merging it is not linear; finish it in an operator that has an adjoint"
+                    .to_owned(),
+            }),
+            Placement::Halo {
+                dim,
+                width,
+                edge,
+                overlap,
+            } => {
+                let overlap = match overlap {
+                    Overlap::Copies => Overlap::Sums,
+                    Overlap::Sums => Overlap::Copies,
+                };
+                Ok(Placement::Halo {
+                    dim,
+                    width,
+                    edge,
+                    overlap,
+                })
+            }
+        }
+    }
+
+    /// The dimension that is cut, if one is.
+    pub fn dim(self) -> Option<usize> {
+        match self {
+            Placement::Split { dim } | Placement::Halo { dim, .. } => Some(dim),
+            Placement::Same | Placement::Partial(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Placement::Split { dim } => write!(f, "Split({dim})"),
+            Placement::Halo {
+                dim,
+                width,
+                overlap: Overlap::Copies,
+                ..
+            } => {
+                write!(f, "Split({dim}, halo {width})")
+            }
+            Placement::Halo { dim, width, .. } => write!(f, "Split({dim}, halo sum {width})"),
+            Placement::Same => write!(f, "Same"),
+            Placement::Partial(m) => write!(f, "Partial({m:?})"),
+        }
+    }
+}
+
+/// One placement per mesh axis, outermost axis first.
+///
+/// When two axes cut the same dimension, the outer axis cuts first and the inner one cuts its pieces.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// Placement on each mesh axis.
+    pub axes: Vec<Placement>,
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<String> = self.axes.iter().map(Placement::to_string).collect();
+        write!(f, "[{}]", names.join(", "))
+    }
+}
+
+/// A run of elements of one dimension: `len` of them from `global` on, kept from `local` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) global: usize,
+    pub(crate) local: usize,
+    pub(crate) len: usize,
+}
+
+/// What one worker holds of one dimension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Extent {
+    /// All that is held, halos included, in local order.
+    pub(crate) held: Vec<Segment>,
+    /// The part that this worker owns: each element is owned once along the axes that cut.
+    pub(crate) owned: Segment,
+}
+
+impl Extent {
+    pub(crate) fn len(&self) -> usize {
+        self.held.iter().map(|s| s.len).sum()
+    }
+}
+
+/// Piece `i` of `p` of a range, as even as they come.
+pub(crate) fn piece(range: &Range<usize>, i: usize, p: usize) -> Range<usize> {
+    let n = range.len();
+    range.start + i * n / p..range.start + (i + 1) * n / p
+}
+
+impl Layout {
+    /// A layout with the given placements.
+    pub fn new(axes: impl Into<Vec<Placement>>) -> Self {
+        Layout { axes: axes.into() }
+    }
+
+    /// Every worker holds everything.
+    pub fn same(mesh: &Mesh) -> Self {
+        Layout {
+            axes: vec![Placement::Same; mesh.rank()],
+        }
+    }
+
+    /// The layout of the cotangent.
+    pub fn dual(&self) -> Result<Self> {
+        let axes = self
+            .axes
+            .iter()
+            .map(|p| p.dual())
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Layout { axes })
+    }
+
+    /// Extents of the piece on `worker`.
+    pub fn local_shape(&self, mesh: &Mesh, shape: &[usize], worker: usize) -> Vec<usize> {
+        self.extents(mesh, shape, worker)
+            .iter()
+            .map(Extent::len)
+            .collect()
+    }
+
+    /// Global index range that `worker` owns in each dimension (halos excluded).
+    pub fn owned(&self, mesh: &Mesh, shape: &[usize], worker: usize) -> Vec<Range<usize>> {
+        let extents = self.extents(mesh, shape, worker);
+        extents
+            .iter()
+            .map(|e| e.owned.global..e.owned.global + e.owned.len)
+            .collect()
+    }
+
+    /// Global index of each local index, per dimension (halos included).
+    pub fn indices(&self, mesh: &Mesh, shape: &[usize], worker: usize) -> Vec<Vec<usize>> {
+        let extents = self.extents(mesh, shape, worker);
+        extents
+            .iter()
+            .map(|e| {
+                e.held
+                    .iter()
+                    .flat_map(|s| s.global..s.global + s.len)
+                    .collect()
+            })
+            .collect()
+    }
+
+    /// Bytes that `worker` holds.
+    pub fn bytes(&self, mesh: &Mesh, shape: &[usize], dtype: DType, worker: usize) -> usize {
+        self.local_shape(mesh, shape, worker)
+            .iter()
+            .product::<usize>()
+            * dtype.size()
+    }
+
+    /// The monoid of the partial axes, if there is one.
+    pub(crate) fn monoid(&self) -> Option<Monoid> {
+        self.axes.iter().find_map(|p| match p {
+            Placement::Partial(m) => Some(*m),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn extents(&self, mesh: &Mesh, shape: &[usize], worker: usize) -> Vec<Extent> {
+        let at = mesh.coordinates(worker);
+        let dims = shape.iter().enumerate();
+        dims.map(|(dim, &n)| {
+            let mut owned = 0..n;
+            let mut halo = None;
+            for (a, p) in self
+                .axes
+                .iter()
+                .enumerate()
+                .filter(|(_, p)| p.dim() == Some(dim))
+            {
+                owned = piece(&owned, at[a], mesh.sizes()[a]);
+                if let Placement::Halo { width, edge, .. } = p {
+                    halo = Some((*width, *edge));
+                }
+            }
+            extent(n, owned, halo)
+        })
+        .collect()
+    }
+
+    /// Whether tensors of this shape and type can have this layout on this mesh.
+    ///
+    /// # Errors
+    /// If the number of placements is not the number of axes, a dimension does not exist, two halos
+    /// meet in one dimension, two monoids meet, or rows of (m, ℓ, o) would be cut.
+    pub fn check(&self, mesh: &Mesh, shape: &[usize], dtype: DType) -> Result<()> {
+        let fail = |why: String| {
+            Err(EngineError::Layout {
+                layout: self.to_string(),
+                why,
+            })
+        };
+        if self.axes.len() != mesh.rank() {
+            return fail(format!(
+                "it has {} placements and the mesh {} axes; give one per axis",
+                self.axes.len(),
+                mesh.rank()
+            ));
+        }
+        let mut halos = vec![0; shape.len()];
+        for p in &self.axes {
+            if let Some(dim) = p.dim().filter(|&d| d >= shape.len()) {
+                return fail(format!("dimension {dim} of a tensor of shape {shape:?}"));
+            }
+            if let Placement::Halo { dim, .. } = p {
+                halos[*dim] += 1;
+                if halos[*dim] > 1 {
+                    return fail(format!("two halos in dimension {dim}; keep one"));
+                }
+            }
+            if let Placement::Partial(m) = p {
+                if self.monoid() != Some(*m) {
+                    return fail("two monoids in one layout; relayout one of them first".into());
+                }
+                m.accepts(dtype, shape).or_else(fail)?;
+            }
+        }
+        let cuts_rows = self
+            .axes
+            .iter()
+            .any(|p| p.dim() == Some(shape.len().wrapping_sub(1)));
+        if self.monoid() == Some(Monoid::LogSumExp) && cuts_rows {
+            return fail("(m, l, o) rows cannot be cut; split another dimension".into());
+        }
+        Ok(())
+    }
+}
+
+/// The piece `owned` of a dimension of `n`, widened by a halo.
+fn extent(n: usize, owned: Range<usize>, halo: Option<(usize, Edge)>) -> Extent {
+    let Some((width, edge)) = halo.filter(|_| !owned.is_empty()) else {
+        let only = Segment {
+            global: owned.start,
+            local: 0,
+            len: owned.len(),
+        };
+        return Extent {
+            held: vec![only],
+            owned: only,
+        };
+    };
+    match edge {
+        Edge::Clamped => {
+            let start = owned.start.saturating_sub(width);
+            let end = (owned.end + width).min(n);
+            let all = Segment {
+                global: start,
+                local: 0,
+                len: end - start,
+            };
+            let mine = Segment {
+                global: owned.start,
+                local: owned.start - start,
+                len: owned.len(),
+            };
+            Extent {
+                held: vec![all],
+                owned: mine,
+            }
+        }
+        Edge::Periodic => {
+            let mut held: Vec<Segment> = Vec::new();
+            let total = owned.len() + 2 * width;
+            // first element held, as a residue; width may exceed n
+            let mut global = (owned.start + n - width % n) % n;
+            let mut local = 0;
+            while local < total {
+                let len = (n - global).min(total - local);
+                held.push(Segment { global, local, len });
+                local += len;
+                global = 0;
+            }
+            let mine = Segment {
+                global: owned.start,
+                local: width,
+                len: owned.len(),
+            };
+            Extent { held, owned: mine }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The owned pieces tile the dimension for every number of workers, empty pieces included.
+    #[test]
+    fn pieces_tile() {
+        for n in [0usize, 1, 2, 7, 16] {
+            for p in 1..9 {
+                let mut next = 0;
+                for i in 0..p {
+                    let r = piece(&(0..n), i, p);
+                    assert_eq!(r.start, next);
+                    next = r.end;
+                }
+                assert_eq!(next, n);
+            }
+        }
+    }
+
+    /// A periodic halo of any width holds the right elements in the right order.
+    #[test]
+    fn periodic_halo_wraps() {
+        for width in 0..12 {
+            let e = extent(5, 3..5, Some((width, Edge::Periodic)));
+            let mut got = Vec::new();
+            for s in &e.held {
+                assert_eq!(s.local, got.len());
+                got.extend(s.global..s.global + s.len);
+            }
+            let want: Vec<usize> = (0..2 + 2 * width)
+                .map(|k| (3i64 + k as i64 - width as i64).rem_euclid(5) as usize)
+                .collect();
+            assert_eq!(got, want, "width {width}");
+        }
+    }
+}

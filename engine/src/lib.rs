@@ -1,0 +1,35 @@
+//! The engine of advect: one differentiable timely dataflow over threads, processes and MPI ranks.
+//!
+//! It depends on timely and differential dataflow, and knows no weather, atoms or attention.
+//!
+//! * [`Fabric`]: who the workers are and what connects them.
+//! * [`Mesh`]: named axes over the workers.
+//! * [`Layout`] and [`Relayout`]: where a tensor lives, and how it moves, forward and adjoint.
+//! * [`Monoid`]: how partials merge while they flow.
+//! * [`Shard`]: the local piece of a logical tensor, the message type.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`fabric`] | threads, TCP, MPI and the simulated network |
+//! | [`layout`], [`mesh`], [`partial`] | the vocabulary |
+//! | [`relayout`](mod@relayout) | plans and their dataflow |
+//! | [`shard`] | tensors as messages |
+//! | [`time`] | timestamps of training and of assimilation |
+
+pub mod error;
+pub mod fabric;
+pub mod layout;
+pub mod mesh;
+pub mod partial;
+pub mod relayout;
+pub mod shard;
+pub mod time;
+
+pub use error::{EngineError, Result};
+pub use fabric::Fabric;
+pub use layout::{Edge, Layout, Overlap, Placement};
+pub use mesh::Mesh;
+pub use partial::Monoid;
+pub use relayout::{Relayout, relayout};
+pub use shard::{Batch, DType, Data, Element, Shard};
+pub use time::{Cycle, Tick};

@@ -1,0 +1,81 @@
+//! Relayouts as dataflow: cut, exchange by receiver, assemble when the last part has come.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::Stream;
+use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::operator::Operator;
+use timely::progress::Timestamp;
+
+use crate::relayout::{Relayout, Step};
+use crate::shard::{Batch, Data, Shard};
+
+/// Builder of batches, as timely's operators want it.
+pub(crate) type Batches = CapacityContainerBuilder<Batch>;
+
+/// Moves every tensor of a stream from the start of `plan` to its end.
+///
+/// Each worker gives one shard of the starting layout per time and key, and gets one of the final
+/// layout. Parts are counted, not waited for by a frontier, and folded in the order of their
+/// senders, so that the result has the same bits whatever order they arrive in.
+pub fn relayout<'s, T: Timestamp>(
+    stream: Stream<'s, T, Batch>,
+    plan: &Relayout,
+) -> Stream<'s, T, Batch> {
+    let worker = stream.scope().worker().index();
+    plan.steps(worker)
+        .into_iter()
+        .fold(stream, |stream, step| take_step(stream, worker, step))
+}
+
+fn take_step<'s, T: Timestamp>(
+    stream: Stream<'s, T, Batch>,
+    worker: usize,
+    step: Step,
+) -> Stream<'s, T, Batch> {
+    let step = Rc::new(step);
+    let cutter = Rc::clone(&step);
+    let parts = stream.unary::<Batches, _, _, _>(Pipeline, "Cut", move |_, _| {
+        move |input, output| {
+            input.for_each(|cap, batch| {
+                let mut session = output.session(&cap);
+                for shard in batch.shards.drain(..) {
+                    for (to, data) in cutter.cut(&shard) {
+                        let part = Shard::new(shard.key, vec![data.len()], data);
+                        session.give(part.addressed(worker, to));
+                    }
+                }
+            });
+        }
+    });
+    let route = ExchangeCore::<Batches, _>::new(|s: &Shard| u64::from(s.to));
+    parts.unary_frontier::<Batches, _, _, _>(route, "Assemble", move |_, _| {
+        let mut open: BTreeMap<(T, u64), (Capability<T>, Vec<(usize, Data)>)> = BTreeMap::new();
+        move |(input, _), output| {
+            input.for_each(|cap, batch| {
+                for time in cap.stamp().elements() {
+                    for shard in batch.shards.drain(..) {
+                        let slot = open
+                            .entry((time.clone(), shard.key))
+                            .or_insert_with(|| (cap.delayed(time, 0), Vec::new()));
+                        slot.1.push((shard.from as usize, shard.into_data()));
+                    }
+                }
+            });
+            let done: Vec<(T, u64)> = open
+                .iter()
+                .filter(|(_, (_, parts))| parts.len() == step.parts())
+                .map(|(at, _)| at.clone())
+                .collect();
+            for at in done {
+                if let Some((cap, parts)) = open.remove(&at) {
+                    let whole = Shard::new(at.1, step.shape_out().to_vec(), step.assemble(parts));
+                    output.session(&cap).give(whole.addressed(worker, worker));
+                }
+            }
+        }
+    })
+}

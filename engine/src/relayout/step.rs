@@ -1,0 +1,312 @@
+//! One step of a relayout: which boxes of the local piece go where, and how they come together.
+//!
+//! Both sides compute the same list of boxes from the two layouts, as the intersection of what the
+//! sender has with what the receiver wants, so that only elements travel and no indices.
+
+use crate::layout::{Extent, Layout, Overlap, Placement, Segment};
+use crate::mesh::Mesh;
+use crate::partial::{Monoid, Run};
+use crate::shard::{DType, Data, Element, Shard};
+
+/// A box of elements: in each dimension a start at the sender, a start at the receiver, a length.
+type Block = Vec<(usize, usize, usize)>;
+
+/// One step of a relayout as one worker takes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Step {
+    worker: usize,
+    dtype: DType,
+    shape_in: Vec<usize>,
+    shape_out: Vec<usize>,
+    /// Per receiver the boxes to send; other workers without a box are left out.
+    sends: Vec<(usize, Vec<Block>)>,
+    /// Per sender the boxes to expect; other workers without a box are left out.
+    receives: Vec<(usize, Vec<Block>)>,
+    /// How boxes that meet are merged, and the neutral element that the rest is filled with.
+    merge: Option<Monoid>,
+    fill: Monoid,
+}
+
+impl Step {
+    pub(crate) fn new(
+        mesh: &Mesh,
+        shape: &[usize],
+        dtype: DType,
+        from: &Layout,
+        to: &Layout,
+        worker: usize,
+    ) -> Self {
+        let pair = Pair {
+            mesh,
+            shape,
+            from,
+            to,
+        };
+        // a worker always gives itself a part, be it empty: then it learns of every tensor
+        let all = |f: &dyn Fn(usize) -> Vec<Block>| -> Vec<(usize, Vec<Block>)> {
+            let parts = (0..mesh.workers()).map(|w| (w, f(w)));
+            parts
+                .filter(|(w, b)| *w == worker || !b.is_empty())
+                .collect()
+        };
+        Step {
+            worker,
+            dtype,
+            shape_in: from.local_shape(mesh, shape, worker),
+            shape_out: to.local_shape(mesh, shape, worker),
+            sends: all(&|other| pair.blocks(worker, other)),
+            receives: all(&|other| pair.blocks(other, worker)),
+            merge: pair.merge(),
+            fill: to.monoid().or(from.monoid()).unwrap_or(Monoid::Sum),
+        }
+    }
+
+    pub(crate) fn shape_out(&self) -> &[usize] {
+        &self.shape_out
+    }
+
+    /// Number of parts to expect, this worker's own included.
+    pub(crate) fn parts(&self) -> usize {
+        self.receives.len()
+    }
+
+    pub(crate) fn bytes_sent(&self) -> usize {
+        self.bytes(&self.sends)
+    }
+
+    pub(crate) fn bytes_received(&self) -> usize {
+        self.bytes(&self.receives)
+    }
+
+    fn bytes(&self, parts: &[(usize, Vec<Block>)]) -> usize {
+        let others = parts.iter().filter(|(other, _)| *other != self.worker);
+        others.flat_map(|(_, b)| b).map(volume).sum::<usize>() * self.dtype.size()
+    }
+
+    /// Cuts the local piece into parts, one per receiver.
+    pub(crate) fn cut(&self, piece: &Shard) -> Vec<(usize, Data)> {
+        let whole = |b: &Block| {
+            b.iter()
+                .zip(&self.shape_in)
+                .all(|(s, &n)| s.0 == 0 && s.2 == n)
+        };
+        let sends = self.sends.iter();
+        sends
+            .map(|(to, blocks)| match blocks.as_slice() {
+                [only] if whole(only) => (*to, piece.data().clone()),
+                _ => (*to, gather(piece.data(), &self.shape_in, blocks)),
+            })
+            .collect()
+    }
+
+    /// Puts the parts together, in the order of their senders whatever order they came in.
+    pub(crate) fn assemble(&self, mut parts: Vec<(usize, Data)>) -> Data {
+        parts.sort_by_key(|(from, _)| *from);
+        let whole = |b: &Block| {
+            b.iter()
+                .zip(&self.shape_out)
+                .all(|(s, &n)| s.1 == 0 && s.2 == n)
+        };
+        let mut out: Option<Data> = None;
+        for ((from, data), (expected, blocks)) in parts.into_iter().zip(&self.receives) {
+            assert_eq!(
+                from, *expected,
+                "relayout got a part from a worker that has none to give"
+            );
+            match (&mut out, blocks.as_slice()) {
+                (None, [only]) if whole(only) => out = Some(data),
+                (out, _) => {
+                    let out =
+                        out.get_or_insert_with(|| self.fill.identity(self.dtype, &self.shape_out));
+                    scatter(out, &self.shape_out, blocks, &data, self.merge);
+                }
+            }
+        }
+        out.unwrap_or_else(|| self.fill.identity(self.dtype, &self.shape_out))
+    }
+}
+
+/// The two layouts of a step.
+struct Pair<'a> {
+    mesh: &'a Mesh,
+    shape: &'a [usize],
+    from: &'a Layout,
+    to: &'a Layout,
+}
+
+impl Pair<'_> {
+    /// The monoid in which parts meet, if any do.
+    fn merge(&self) -> Option<Monoid> {
+        let axes = self.from.axes.iter().zip(&self.to.axes);
+        axes.filter(|(x, y)| x != y).find_map(|(x, _)| match x {
+            Placement::Partial(m) => Some(*m),
+            Placement::Halo {
+                overlap: Overlap::Sums,
+                ..
+            } => Some(Monoid::Sum),
+            _ => None,
+        })
+    }
+
+    /// Whether a halo stays as it is, so that every worker keeps its piece.
+    fn kept(&self, dim: usize) -> bool {
+        let halo = self
+            .from
+            .axes
+            .iter()
+            .any(|p| matches!(p, Placement::Halo { dim: d, .. } if *d == dim));
+        let axes = self.from.axes.iter().zip(&self.to.axes);
+        halo && axes
+            .filter(|(x, y)| x.dim() == Some(dim) || y.dim() == Some(dim))
+            .all(|(x, y)| x == y)
+    }
+
+    /// Boxes that `src` gives to `dst`, in a fixed order.
+    fn blocks(&self, src: usize, dst: usize) -> Vec<Block> {
+        let (s, t) = (self.mesh.coordinates(src), self.mesh.coordinates(dst));
+        for (a, (x, y)) in self.from.axes.iter().zip(&self.to.axes).enumerate() {
+            let meet = match (x, y) {
+                (Placement::Partial(_), _) if x == y => s[a] == t[a],
+                (Placement::Partial(_), _) => true,
+                (Placement::Same, Placement::Partial(_)) => s[a] == 0 && t[a] == 0,
+                (Placement::Same, _) | (_, Placement::Partial(_)) => s[a] == t[a],
+                (Placement::Halo { dim, .. }, _) if self.kept(*dim) => s[a] == t[a],
+                _ => true,
+            };
+            if !meet {
+                return Vec::new();
+            }
+        }
+        let has = self.from.extents(self.mesh, self.shape, src);
+        let wants = self.to.extents(self.mesh, self.shape, dst);
+        let mut blocks: Vec<Block> = vec![Vec::new()];
+        for dim in 0..self.shape.len() {
+            let runs = self.runs(dim, &has[dim], &wants[dim]);
+            blocks = blocks
+                .iter()
+                .flat_map(|b| {
+                    runs.iter().map(move |r| {
+                        let mut longer = b.clone();
+                        longer.push(*r);
+                        longer
+                    })
+                })
+                .collect();
+        }
+        blocks
+    }
+
+    /// Runs of one dimension that pass from `has` to `wants`.
+    fn runs(&self, dim: usize, has: &Extent, wants: &Extent) -> Vec<(usize, usize, usize)> {
+        if self.kept(dim) {
+            return if has.len() == 0 {
+                Vec::new()
+            } else {
+                vec![(0, 0, has.len())]
+            };
+        }
+        let halo = |l: &Layout, what: Overlap| {
+            l.axes.iter().any(|p| {
+                matches!(p, Placement::Halo { dim: d, overlap, .. } if *d == dim && *overlap == what)
+            })
+        };
+        let given: &[Segment] = if halo(self.from, Overlap::Sums) {
+            &has.held
+        } else {
+            std::slice::from_ref(&has.owned)
+        };
+        let taken: &[Segment] = if halo(self.to, Overlap::Copies) {
+            &wants.held
+        } else {
+            std::slice::from_ref(&wants.owned)
+        };
+        let mut runs = Vec::new();
+        for g in given {
+            for t in taken {
+                let start = g.global.max(t.global);
+                let end = (g.global + g.len).min(t.global + t.len);
+                if start < end {
+                    runs.push((
+                        g.local + start - g.global,
+                        t.local + start - t.global,
+                        end - start,
+                    ));
+                }
+            }
+        }
+        runs
+    }
+}
+
+fn volume(block: &Block) -> usize {
+    block.iter().map(|r| r.2).product()
+}
+
+/// Calls `f(offset, length)` for each contiguous run of a box in an array of extents `shape`.
+fn for_runs(
+    shape: &[usize],
+    block: &Block,
+    at: fn(&(usize, usize, usize)) -> usize,
+    f: &mut dyn FnMut(usize, usize),
+) {
+    let rank = shape.len();
+    if rank == 0 {
+        f(0, 1);
+        return;
+    }
+    // fold trailing dimensions that are taken whole into one run
+    let mut inner = rank - 1;
+    let mut stride = 1;
+    while inner > 0 && block[inner].2 == shape[inner] {
+        stride *= shape[inner];
+        inner -= 1;
+    }
+    let len = block[inner].2 * stride;
+    let outer: usize = block[..inner].iter().map(|r| r.2).product();
+    for mut k in 0..outer {
+        let mut offset = 0;
+        let mut scale: usize = shape[inner..].iter().product();
+        for d in (0..inner).rev() {
+            offset += (at(&block[d]) + k % block[d].2) * scale;
+            k /= block[d].2;
+            scale *= shape[d];
+        }
+        f(offset + at(&block[inner]) * stride, len);
+    }
+}
+
+fn gather(data: &Data, shape: &[usize], blocks: &[Block]) -> Data {
+    fn typed<E: Element>(from: &[E], shape: &[usize], blocks: &[Block]) -> Vec<E> {
+        let mut out = Vec::with_capacity(blocks.iter().map(volume).sum());
+        for b in blocks {
+            for_runs(shape, b, |r| r.0, &mut |o, n| {
+                out.extend_from_slice(&from[o..o + n])
+            });
+        }
+        out
+    }
+    match data {
+        Data::F32(v) => typed(v, shape, blocks).into(),
+        Data::F64(v) => typed(v, shape, blocks).into(),
+        Data::BF16(v) => typed(v, shape, blocks).into(),
+        Data::I64(v) => typed(v, shape, blocks).into(),
+        Data::I128(v) => typed(v, shape, blocks).into(),
+    }
+}
+
+/// Places (or merges) the runs of `part` at the boxes of `out`.
+fn scatter(out: &mut Data, shape: &[usize], blocks: &[Block], part: &Data, merge: Option<Monoid>) {
+    let size = part.dtype().size();
+    let row = shape.last().copied().unwrap_or(1).max(1);
+    let mut next = 0;
+    for b in blocks {
+        for_runs(shape, b, |r| r.1, &mut |o, len| {
+            match merge {
+                Some(monoid) => monoid.merge(out, part, Run { a: o, b: next, len }, row),
+                None => out.as_bytes_mut()[o * size..(o + len) * size]
+                    .copy_from_slice(&part.as_bytes()[next * size..(next + len) * size]),
+            }
+            next += len;
+        });
+    }
+}
