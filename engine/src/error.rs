@@ -34,6 +34,15 @@ pub enum EngineError {
         why: String,
     },
 
+    /// An operator or a tensor of a graph that does not fit its place, or fails there.
+    #[error("{operator}: {why}")]
+    Operator {
+        /// Name in the graph, with worker and time where it ran.
+        operator: String,
+        /// What is wrong, and the mend.
+        why: String,
+    },
+
     // === Fabric ===
     /// The fabric could not be put together.
     #[error("cannot connect the workers over {fabric}: {why}")]

@@ -11,6 +11,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`fabric`] | threads, TCP, MPI and the simulated network |
+//! | [`graph`] | operators and relayouts, wired forward and mirrored backward |
+//! | [`laws`] | what every operator is held against |
 //! | [`layout`], [`mesh`], [`partial`] | the vocabulary |
 //! | [`relayout`](mod@relayout) | plans and their dataflow |
 //! | [`shard`] | tensors as messages |
@@ -18,6 +20,8 @@
 
 pub mod error;
 pub mod fabric;
+pub mod graph;
+pub mod laws;
 pub mod layout;
 pub mod mesh;
 pub mod partial;
@@ -27,6 +31,7 @@ pub mod time;
 
 pub use error::{EngineError, Result};
 pub use fabric::Fabric;
+pub use graph::{Graph, Operator, Spec};
 pub use layout::{Edge, Layout, Overlap, Placement};
 pub use mesh::Mesh;
 pub use partial::Monoid;

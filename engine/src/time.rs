@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use timely::order::PartialOrder;
 use timely::progress::Timestamp;
-use timely::progress::timestamp::PathSummary;
+use timely::progress::timestamp::{PathSummary, Refines};
 
 /// Defines a pair of counters under the product order, as a timestamp.
 macro_rules! pair {
@@ -52,6 +52,15 @@ macro_rules! pair {
             fn followed_by(&self, other: &Self) -> Option<Self> {
                 other.results_in(self)
             }
+        }
+
+        /// A dataflow may run in these times directly.
+        impl Refines<()> for $name {
+            fn to_inner((): ()) -> Self {
+                Self::default()
+            }
+            fn to_outer(self) {}
+            fn summarize(_: Self) {}
         }
 
         impl differential_dataflow::lattice::Lattice for $name {

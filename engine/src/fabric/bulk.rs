@@ -1,59 +1,86 @@
 //! The bulk lane: large payloads, point to point, beside their descriptors.
 //!
 //! timely encodes and decodes messages through traits that carry no context, so each worker
-//! thread holds the lane of its process here from the moment it starts until it ends.
+//! thread holds what it needs for that (its [`Seat`]) here, from the moment it starts until it
+//! ends.
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use crate::shard::payload::View;
+use crate::shard::pool::Pool;
 use crate::shard::{DType, Data};
 
 /// Moves payloads between processes, outside timely's channels.
 pub(crate) trait Lane: Send + Sync {
-    /// Whether `worker` lives in another process.
-    fn send(&self, worker: usize, data: &Data) -> u64;
-    /// A closure that yields the payload that `worker` sent under `tag`, waiting if need be.
-    fn receive(
-        &self,
-        worker: usize,
-        tag: u64,
-        dtype: DType,
-        len: usize,
-    ) -> Result<Box<dyn FnOnce() -> Data + Send>, String>;
+    /// Starts to send the elements of `view` to `worker`, which lives in another process, and
+    /// returns the tag that the descriptor carries. Does not wait for the receiver.
+    fn send(&self, worker: usize, view: &View) -> u64;
+    /// The payload that `worker` sends under `tag`.
+    fn expect(&self, worker: usize, tag: u64) -> Result<Box<dyn Arrival>, String>;
+}
+
+/// A payload that was announced by a descriptor.
+pub(crate) trait Arrival: Send {
+    /// Waits for the payload and puts it into `out`, which has the announced number of bytes.
+    fn fill(self: Box<Self>, out: &mut [u8]);
+    /// Waits for the payload and yields it as a tensor that nobody else holds.
+    fn take(self: Box<Self>, dtype: DType, len: usize) -> Data;
+    /// Lets the sender go on although nobody wants the payload.
+    fn discard(self: Box<Self>);
+}
+
+/// What a worker thread needs to encode, decode and place tensors.
+#[derive(Clone, Default)]
+pub(crate) struct Seat {
+    /// The lane of the process, if there are other processes.
+    pub(crate) lane: Option<Arc<dyn Lane>>,
+    /// Memory of the process that is free to be used again.
+    pub(crate) pool: Arc<Pool>,
 }
 
 thread_local! {
-    static LANE: RefCell<Option<Arc<dyn Lane>>> = const { RefCell::new(None) };
+    static SEAT: RefCell<Option<Seat>> = const { RefCell::new(None) };
 }
 
-/// Gives this worker thread its lane.
-pub(crate) fn open(lane: Option<Arc<dyn Lane>>) {
-    LANE.with(|slot| *slot.borrow_mut() = lane);
+/// Gives this worker thread its seat, or takes it back.
+pub(crate) fn open(seat: Option<Seat>) {
+    let before = SEAT.try_with(|slot| std::mem::replace(&mut *slot.borrow_mut(), seat));
+    drop(before);
+}
+
+fn with<R>(f: impl FnOnce(&Seat) -> R) -> Option<R> {
+    // a tensor may outlive the seat: while the thread ends there is none
+    SEAT.try_with(|slot| slot.borrow().as_ref().map(f))
+        .ok()
+        .flatten()
 }
 
 /// Whether this worker thread has a lane.
 pub(crate) fn is_open() -> bool {
-    LANE.with(|slot| slot.borrow().is_some())
+    with(|seat| seat.lane.is_some()).unwrap_or(false)
 }
 
-/// Sends `data` to `worker` and returns the tag for its descriptor (0 without a lane).
-pub(crate) fn send(worker: usize, data: &Data) -> u64 {
-    LANE.with(|slot| {
-        slot.borrow()
-            .as_ref()
-            .map_or(0, |lane| lane.send(worker, data))
-    })
+/// Sends `view` to `worker` and returns the tag for its descriptor (0 without a lane).
+pub(crate) fn send(worker: usize, view: &View) -> u64 {
+    let lane = with(|seat| seat.lane.clone()).flatten();
+    lane.map_or(0, |lane| lane.send(worker, view))
 }
 
-/// What yields the payload of a descriptor.
-pub(crate) fn receive(
-    worker: usize,
-    tag: u64,
-    dtype: DType,
-    len: usize,
-) -> Result<Box<dyn FnOnce() -> Data + Send>, String> {
-    LANE.with(|slot| match slot.borrow().as_ref() {
-        Some(lane) => lane.receive(worker, tag, dtype, len),
+/// The payload of a descriptor.
+pub(crate) fn expect(worker: usize, tag: u64) -> Result<Box<dyn Arrival>, String> {
+    match with(|seat| seat.lane.clone()).flatten() {
+        Some(lane) => lane.expect(worker, tag),
         None => Err("a payload was announced on a bulk lane, but this worker has none".into()),
-    })
+    }
+}
+
+/// A tensor of `len` elements whose contents mean nothing: the caller writes all of it.
+pub(crate) fn buffer(dtype: DType, len: usize) -> Data {
+    with(|seat| seat.pool.buffer(dtype, len)).unwrap_or_else(|| Data::zeros(dtype, len))
+}
+
+/// Keeps the memory of `data` for [`buffer`] if it is large and nobody else holds it.
+pub(crate) fn recycle(data: &mut Data) {
+    let _ = with(|seat| seat.pool.recycle(data));
 }

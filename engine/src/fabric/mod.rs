@@ -107,14 +107,14 @@ impl Fabric {
         let Parts {
             builders,
             guard,
-            lane,
+            seat,
             first,
         } = self.parts(&alarm)?;
         let (process, peers) = (self.process(), self.workers());
         let shared = Arc::clone(&alarm);
         let config = WorkerConfig::default();
         let body = move |worker: &mut Worker| {
-            bulk::open(lane.clone());
+            bulk::open(Some(seat.clone()));
             let index = worker.index();
             let context = Context {
                 index,
@@ -175,7 +175,7 @@ impl Fabric {
             Fabric::Threads(1) => Ok(Parts {
                 builders: vec![AllocatorBuilder::Thread(ThreadBuilder)],
                 guard: Box::new(()),
-                lane: None,
+                seat: bulk::Seat::default(),
                 first: 0,
             }),
             Fabric::Threads(n) => {
@@ -188,7 +188,7 @@ impl Fabric {
                 Ok(Parts {
                     builders,
                     guard: Box::new(()),
-                    lane: None,
+                    seat: bulk::Seat::default(),
                     first: 0,
                 })
             }
@@ -219,7 +219,8 @@ impl std::fmt::Display for Fabric {
 pub(crate) struct Parts {
     pub(crate) builders: Vec<AllocatorBuilder>,
     pub(crate) guard: Box<dyn std::any::Any + Send>,
-    pub(crate) lane: Option<Arc<dyn bulk::Lane>>,
+    /// What every worker thread is given to encode, decode and place tensors.
+    pub(crate) seat: bulk::Seat,
     /// Index of the first worker of this process.
     pub(crate) first: usize,
 }

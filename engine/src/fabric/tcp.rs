@@ -1,5 +1,6 @@
 //! Processes over TCP: timely's own channels on the control sockets, payloads on the bulk sockets.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,10 +14,12 @@ use timely::communication::allocator::zero_copy::stream::Stream;
 use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 
 use super::alarm::Alarm;
-use super::bulk::Lane;
+use super::bulk::{Arrival, Lane, Seat};
 use super::connect::Sockets;
 use super::{NOTICE, Parts};
 use crate::error::{EngineError, Result};
+use crate::shard::payload::View;
+use crate::shard::pool::Pool;
 use crate::shard::{DType, Data};
 
 /// A control socket that names its peer when it breaks: timely's communication threads end in a
@@ -78,32 +81,54 @@ pub(crate) fn assemble(
     sockets: Vec<Option<Sockets>>,
     alarm: &Arc<Alarm>,
 ) -> Result<Parts> {
+    let names = hosts.iter().enumerate();
+    let names: Vec<String> = names.map(|(p, h)| format!("process {p} ({h})")).collect();
+    let (control, bulk) = sockets
+        .into_iter()
+        .map(|pair| pair.map(|s| (s.control, s.bulk)).unzip())
+        .unzip();
+    let seat = Seat::default();
+    let lane = SocketLane::start(&names, bulk, threads, alarm, &seat.pool)
+        .map_err(|e| connect_error(&e))?;
+    let (builders, guard) = channels(threads, process, &names, control, alarm)?;
+    Ok(Parts {
+        builders,
+        guard,
+        seat: Seat {
+            lane: Some(lane),
+            ..seat
+        },
+        first: process * threads,
+    })
+}
+
+/// Allocators of timely, one per worker, and what keeps them connected.
+pub(super) type Channels = (Vec<AllocatorBuilder>, Box<dyn Any + Send>);
+
+/// timely's own channels on the control sockets; `names` says who is at the other end.
+pub(super) fn channels(
+    threads: usize,
+    process: usize,
+    names: &[String],
+    sockets: Vec<Option<TcpStream>>,
+    alarm: &Arc<Alarm>,
+) -> Result<Channels> {
     let hooks = Hooks::default();
     let inside =
         ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), hooks.spill.clone());
-    let mut control = Vec::new();
-    let mut bulk = Vec::new();
-    for (peer, pair) in sockets.into_iter().enumerate() {
-        let name: Arc<str> = format!("process {peer} ({})", hosts[peer]).into();
-        let (c, b) = pair.map(|s| (s.control, s.bulk)).unzip();
-        let link = c.map(|socket| Link {
+    let named = sockets.into_iter().zip(names);
+    let links = named.map(|(socket, name)| {
+        socket.map(|socket| Link {
             socket,
-            peer: Arc::clone(&name),
+            peer: name.as_str().into(),
             alarm: Arc::clone(alarm),
-        });
-        control.push(link);
-        bulk.push((name, b));
-    }
-    let lane = SocketLane::start(bulk, threads, alarm).map_err(|e| connect_error(&e))?;
+        })
+    });
     let (builders, guard) =
-        initialize_networking_from_sockets(inside, control, process, threads, hooks)
+        initialize_networking_from_sockets(inside, links.collect(), process, threads, hooks)
             .map_err(|e| connect_error(&e))?;
-    Ok(Parts {
-        builders: builders.into_iter().map(AllocatorBuilder::Tcp).collect(),
-        guard: Box::new(guard),
-        lane: Some(lane),
-        first: process * threads,
-    })
+    let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
+    Ok((builders, Box::new(guard)))
 }
 
 fn connect_error(e: &io::Error) -> EngineError {
@@ -122,9 +147,11 @@ struct SocketLane {
     inbox: Arc<Inbox>,
 }
 
-/// Payloads that have arrived and not been asked for, by process and tag.
+/// Payloads that have arrived and not been asked for, by process and tag; `None` in the place of
+/// one that will come and that nobody wants.
 struct Inbox {
-    arrived: Mutex<BTreeMap<(usize, u64), Data>>,
+    arrived: Mutex<BTreeMap<(usize, u64), Option<Data>>>,
+    pool: Arc<Pool>,
     more: Condvar,
     alarm: Arc<Alarm>,
 }
@@ -137,17 +164,21 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl SocketLane {
     fn start(
-        sockets: Vec<(Arc<str>, Option<TcpStream>)>,
+        names: &[String],
+        sockets: Vec<Option<TcpStream>>,
         threads: usize,
         alarm: &Arc<Alarm>,
+        pool: &Arc<Pool>,
     ) -> io::Result<Arc<Self>> {
         let inbox = Arc::new(Inbox {
             arrived: Mutex::new(BTreeMap::new()),
+            pool: Arc::clone(pool),
             more: Condvar::new(),
             alarm: Arc::clone(alarm),
         });
         let mut out = Vec::new();
-        for (peer, (name, socket)) in sockets.into_iter().enumerate() {
+        for (peer, (name, socket)) in names.iter().zip(sockets).enumerate() {
+            let name = name.clone();
             if let Some(socket) = &socket {
                 let (reader, inbox) = (socket.try_clone()?, Arc::clone(&inbox));
                 thread::Builder::new()
@@ -199,17 +230,22 @@ impl Inbox {
             };
             let dtype = DType::from_code(word(1) as u8)
                 .ok_or_else(|| io::Error::other("unknown element type on the bulk lane"))?;
-            let mut data = Data::zeros(dtype, word(2) as usize);
+            let mut data = self.pool.buffer(dtype, word(2) as usize);
             socket.read_exact(data.as_bytes_mut())?;
-            locked(&self.arrived).insert((peer, word(0)), data);
-            self.more.notify_all();
+            let mut arrived = locked(&self.arrived);
+            if arrived.remove(&(peer, word(0))).is_some() {
+                self.pool.recycle(&mut data);
+            } else {
+                arrived.insert((peer, word(0)), Some(data));
+                self.more.notify_all();
+            }
         }
     }
 
     fn take(&self, peer: usize, tag: u64) -> Data {
         let mut arrived = locked(&self.arrived);
         loop {
-            if let Some(data) = arrived.remove(&(peer, tag)) {
+            if let Some(Some(data)) = arrived.remove(&(peer, tag)) {
                 return data;
             }
             self.alarm.check();
@@ -221,22 +257,31 @@ impl Inbox {
     }
 }
 
+impl Inbox {
+    fn mismatch(&self, peer: usize, got: usize, announced: usize) {
+        self.alarm.raise(format!(
+            "process {peer} announced {announced} bytes and sent {got}; run one build everywhere"
+        ));
+        self.alarm.check();
+    }
+}
+
 impl Lane for SocketLane {
-    fn send(&self, worker: usize, data: &Data) -> u64 {
+    fn send(&self, worker: usize, view: &View) -> u64 {
         let tag = self.next.fetch_add(1, Ordering::Relaxed);
         let peer = worker / self.threads;
         if let Some(Some(socket)) = self.out.get(peer) {
             let mut head = [0u8; 24];
             for (slot, word) in
                 head.chunks_exact_mut(8)
-                    .zip([tag, data.dtype() as u64, data.len() as u64])
+                    .zip([tag, view.dtype() as u64, view.len() as u64])
             {
                 slot.copy_from_slice(&word.to_le_bytes());
             }
             let mut socket = locked(socket);
             let sent = socket
                 .write_all(&head)
-                .and_then(|()| socket.write_all(data.as_bytes()));
+                .and_then(|()| socket.write_all(view.bytes()));
             if let Err(e) = sent {
                 self.inbox
                     .alarm
@@ -247,14 +292,46 @@ impl Lane for SocketLane {
         tag
     }
 
-    fn receive(
-        &self,
-        worker: usize,
-        tag: u64,
-        _: DType,
-        _: usize,
-    ) -> Result<Box<dyn FnOnce() -> Data + Send>, String> {
-        let (inbox, peer) = (Arc::clone(&self.inbox), worker / self.threads);
-        Ok(Box::new(move || inbox.take(peer, tag)))
+    fn expect(&self, worker: usize, tag: u64) -> Result<Box<dyn Arrival>, String> {
+        Ok(Box::new(Posted {
+            inbox: Arc::clone(&self.inbox),
+            peer: worker / self.threads,
+            tag,
+        }))
+    }
+}
+
+/// A payload that the reading thread puts into the inbox.
+struct Posted {
+    inbox: Arc<Inbox>,
+    peer: usize,
+    tag: u64,
+}
+
+impl Arrival for Posted {
+    fn fill(self: Box<Self>, out: &mut [u8]) {
+        let mut data = self.inbox.take(self.peer, self.tag);
+        if data.bytes_len() == out.len() {
+            out.copy_from_slice(data.as_bytes());
+            self.inbox.pool.recycle(&mut data);
+        } else {
+            self.inbox.mismatch(self.peer, data.bytes_len(), out.len());
+        }
+    }
+
+    fn take(self: Box<Self>, dtype: DType, len: usize) -> Data {
+        let data = self.inbox.take(self.peer, self.tag);
+        if data.dtype() != dtype || data.len() != len {
+            self.inbox
+                .mismatch(self.peer, data.bytes_len(), len * dtype.size());
+        }
+        data
+    }
+
+    fn discard(self: Box<Self>) {
+        let mut arrived = locked(&self.inbox.arrived);
+        if arrived.remove(&(self.peer, self.tag)).is_none() {
+            arrived.insert((self.peer, self.tag), None);
+        }
     }
 }

@@ -11,7 +11,8 @@ use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::Timestamp;
 
 use crate::relayout::{Relayout, Step};
-use crate::shard::{Batch, Data, Shard};
+use crate::shard::payload::Payload;
+use crate::shard::{Batch, Shard};
 
 /// Builder of batches, as timely's operators want it.
 pub(crate) type Batches = CapacityContainerBuilder<Batch>;
@@ -43,9 +44,8 @@ fn take_step<'s, T: Timestamp>(
             input.for_each(|cap, batch| {
                 let mut session = output.session(&cap);
                 for shard in batch.shards.drain(..) {
-                    for (to, data) in cutter.cut(&shard) {
-                        let part = Shard::new(shard.key, vec![data.len()], data);
-                        session.give(part.addressed(worker, to));
+                    for (to, part) in cutter.cut(&shard) {
+                        session.give(Shard::of_view(shard.key, part).addressed(worker, to));
                     }
                 }
             });
@@ -53,7 +53,7 @@ fn take_step<'s, T: Timestamp>(
     });
     let route = ExchangeCore::<Batches, _>::new(|s: &Shard| u64::from(s.to));
     parts.unary_frontier::<Batches, _, _, _>(route, "Assemble", move |_, _| {
-        let mut open: BTreeMap<(T, u64), (Capability<T>, Vec<(usize, Data)>)> = BTreeMap::new();
+        let mut open: BTreeMap<(T, u64), (Capability<T>, Vec<(usize, Payload)>)> = BTreeMap::new();
         move |(input, _), output| {
             input.for_each(|cap, batch| {
                 for time in cap.stamp().elements() {
@@ -61,7 +61,7 @@ fn take_step<'s, T: Timestamp>(
                         let slot = open
                             .entry((time.clone(), shard.key))
                             .or_insert_with(|| (cap.delayed(time, 0), Vec::new()));
-                        slot.1.push((shard.from as usize, shard.into_data()));
+                        slot.1.push((shard.from as usize, shard.into_payload()));
                     }
                 }
             });

@@ -9,6 +9,7 @@ mod flow;
 mod plan;
 mod step;
 
+pub(crate) use flow::Batches;
 pub use flow::relayout;
 pub use plan::Relayout;
 pub(crate) use step::Step;

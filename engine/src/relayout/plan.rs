@@ -5,6 +5,7 @@ use crate::layout::{Layout, Overlap, Placement};
 use crate::mesh::Mesh;
 use crate::partial::Monoid;
 use crate::relayout::Step;
+use crate::shard::payload::Payload;
 use crate::shard::{DType, Shard};
 
 /// A planned move of a logical tensor from one layout to another.
@@ -131,10 +132,10 @@ impl Relayout {
             let steps: Vec<Step> = (0..workers)
                 .map(|w| self.steps(w).swap_remove(at))
                 .collect();
-            let mut mail: Vec<Vec<(usize, crate::shard::Data)>> = vec![Vec::new(); workers];
+            let mut mail: Vec<Vec<(usize, Payload)>> = vec![Vec::new(); workers];
             for (worker, step) in steps.iter().enumerate() {
-                for (to, data) in step.cut(&now[worker]) {
-                    mail[to].push((worker, data));
+                for (to, part) in step.cut(&now[worker]) {
+                    mail[to].push((worker, Payload::Here(part)));
                 }
             }
             for (worker, (step, parts)) in steps.iter().zip(mail).enumerate() {

@@ -2,14 +2,23 @@
 //!
 //! Both sides compute the same list of boxes from the two layouts, as the intersection of what the
 //! sender has with what the receiver wants, so that only elements travel and no indices.
+//!
+//! Large tensors are bound by memory, so passes over them are counted: a part that is one run of
+//! the sender's memory is sent from there, and one that is one run of the result is received
+//! there; parts that are summed are read once each, in one sweep.
 
+use crate::fabric::bulk;
 use crate::layout::{Extent, Layout, Overlap, Placement, Segment};
 use crate::mesh::Mesh;
 use crate::partial::{Monoid, Run};
-use crate::shard::{DType, Data, Element, Shard};
+use crate::shard::payload::{Payload, View};
+use crate::shard::{DType, Data, Shard};
 
 /// A box of elements: in each dimension a start at the sender, a start at the receiver, a length.
 type Block = Vec<(usize, usize, usize)>;
+
+/// Elements that are merged at a time: few enough to stay in the first-level cache.
+const SWEEP: usize = 2048;
 
 /// One step of a relayout as one worker takes it.
 #[derive(Debug, Clone)]
@@ -25,6 +34,8 @@ pub(crate) struct Step {
     /// How boxes that meet are merged, and the neutral element that the rest is filled with.
     merge: Option<Monoid>,
     fill: Monoid,
+    /// Whether the boxes to expect, where they are not merged, leave no element out.
+    covered: bool,
 }
 
 impl Step {
@@ -49,13 +60,18 @@ impl Step {
                 .filter(|(w, b)| *w == worker || !b.is_empty())
                 .collect()
         };
+        let shape_out = to.local_shape(mesh, shape, worker);
+        let receives = all(&|other| pair.blocks(other, worker));
+        let expected = receives.iter().flat_map(|(_, b)| b).map(volume);
+        let covered = expected.sum::<usize>() == shape_out.iter().product();
         Step {
             worker,
             dtype,
             shape_in: from.local_shape(mesh, shape, worker),
-            shape_out: to.local_shape(mesh, shape, worker),
+            shape_out,
             sends: all(&|other| pair.blocks(worker, other)),
-            receives: all(&|other| pair.blocks(other, worker)),
+            receives,
+            covered,
             merge: pair.merge(),
             fill: to.monoid().or(from.monoid()).unwrap_or(Monoid::Sum),
         }
@@ -84,45 +100,127 @@ impl Step {
     }
 
     /// Cuts the local piece into parts, one per receiver.
-    pub(crate) fn cut(&self, piece: &Shard) -> Vec<(usize, Data)> {
-        let whole = |b: &Block| {
-            b.iter()
-                .zip(&self.shape_in)
-                .all(|(s, &n)| s.0 == 0 && s.2 == n)
-        };
+    pub(crate) fn cut(&self, piece: &Shard) -> Vec<(usize, View)> {
+        let view = piece.view();
         let sends = self.sends.iter();
         sends
             .map(|(to, blocks)| match blocks.as_slice() {
-                [only] if whole(only) => (*to, piece.data().clone()),
-                _ => (*to, gather(piece.data(), &self.shape_in, blocks)),
+                [] => (*to, view.run(0..0)),
+                [only] => match single_run(&self.shape_in, only, |r| r.0) {
+                    Some((start, len)) => (*to, view.run(start..start + len)),
+                    None => (*to, gather(view, &self.shape_in, blocks)),
+                },
+                _ => (*to, gather(view, &self.shape_in, blocks)),
             })
             .collect()
     }
 
     /// Puts the parts together, in the order of their senders whatever order they came in.
-    pub(crate) fn assemble(&self, mut parts: Vec<(usize, Data)>) -> Data {
+    pub(crate) fn assemble(&self, mut parts: Vec<(usize, Payload)>) -> Data {
         parts.sort_by_key(|(from, _)| *from);
+        for ((from, _), (expected, _)) in parts.iter().zip(&self.receives) {
+            assert_eq!(
+                from, expected,
+                "relayout got a part from a worker that has none to give"
+            );
+        }
         let whole = |b: &Block| {
             b.iter()
                 .zip(&self.shape_out)
                 .all(|(s, &n)| s.1 == 0 && s.2 == n)
         };
+        let mut received = parts.into_iter().map(|(_, part)| part).zip(&self.receives);
+        if let Some(monoid) = self.merge
+            && self.receives.len() > 1
+            && (self.receives.iter()).all(|(_, b)| matches!(b.as_slice(), [only] if whole(only)))
+        {
+            return self.fold(monoid, received.map(|(part, _)| part).collect());
+        }
         let mut out: Option<Data> = None;
-        for ((from, data), (expected, blocks)) in parts.into_iter().zip(&self.receives) {
-            assert_eq!(
-                from, *expected,
-                "relayout got a part from a worker that has none to give"
-            );
+        if self.merge.is_none() && self.covered {
+            out = match self.receives.as_slice() {
+                [(_, b)] if matches!(b.as_slice(), [only] if whole(only)) => {
+                    return received
+                        .next()
+                        .map_or_else(|| self.neutral(), |(p, _)| p.into_data());
+                }
+                _ => Some(bulk::buffer(self.dtype, self.shape_out.iter().product())),
+            };
+        }
+        let size = self.dtype.size();
+        for (part, (_, blocks)) in received {
+            let run = match blocks.as_slice() {
+                [only] if self.merge.is_none() => single_run(&self.shape_out, only, |r| r.1),
+                _ => None,
+            };
             match (&mut out, blocks.as_slice()) {
-                (None, [only]) if whole(only) => out = Some(data),
+                (None, [only]) if whole(only) => out = Some(part.into_data()),
                 (out, _) => {
-                    let out =
-                        out.get_or_insert_with(|| self.fill.identity(self.dtype, &self.shape_out));
-                    scatter(out, &self.shape_out, blocks, &data, self.merge);
+                    let out = out.get_or_insert_with(|| self.neutral());
+                    match run {
+                        Some((o, n)) => {
+                            part.fill(&mut out.as_bytes_mut()[o * size..(o + n) * size])
+                        }
+                        None => scatter(out, &self.shape_out, blocks, part.view(), self.merge),
+                    }
                 }
             }
         }
-        out.unwrap_or_else(|| self.fill.identity(self.dtype, &self.shape_out))
+        out.unwrap_or_else(|| self.neutral())
+    }
+
+    fn neutral(&self) -> Data {
+        self.fill.identity(self.dtype, &self.shape_out)
+    }
+
+    /// Merges parts that are all as large as the result, in their order, in one sweep. The memory
+    /// of a part that came from afar holds the result: nobody else sees it.
+    fn fold(&self, monoid: Monoid, parts: Vec<Payload>) -> Data {
+        let len: usize = self.shape_out.iter().product();
+        let (row, size) = (row(&self.shape_out), self.dtype.size());
+        let mut out: Option<Data> = None;
+        let views: Vec<Option<View>> = parts
+            .into_iter()
+            .map(|part| match part {
+                Payload::Here(view) => Some(view),
+                Payload::Coming(_) if out.is_none() => {
+                    out = Some(part.into_data());
+                    None
+                }
+                Payload::Coming(_) => Some(View::whole(part.into_data())),
+            })
+            .collect();
+        let mut out = out.unwrap_or_else(|| bulk::buffer(self.dtype, len));
+        let sweep = (SWEEP / row).max(1) * row;
+        let mut sum = Data::zeros(self.dtype, sweep.min(len));
+        for at in (0..len).step_by(sweep) {
+            let n = sweep.min(len - at);
+            for (k, view) in views.iter().enumerate() {
+                let (from, start) = match view {
+                    Some(view) => view.memory(),
+                    None => (&out, 0),
+                };
+                let start = start + at;
+                if k == 0 {
+                    sum.as_bytes_mut()[..n * size]
+                        .copy_from_slice(&from.as_bytes()[start * size..(start + n) * size]);
+                } else {
+                    monoid.merge(
+                        &mut sum,
+                        from,
+                        Run {
+                            a: 0,
+                            b: start,
+                            len: n,
+                        },
+                        row,
+                    );
+                }
+            }
+            out.as_bytes_mut()[at * size..(at + n) * size]
+                .copy_from_slice(&sum.as_bytes()[..n * size]);
+        }
+        out
     }
 }
 
@@ -275,36 +373,62 @@ fn for_runs(
     }
 }
 
-fn gather(data: &Data, shape: &[usize], blocks: &[Block]) -> Data {
-    fn typed<E: Element>(from: &[E], shape: &[usize], blocks: &[Block]) -> Vec<E> {
-        let mut out = Vec::with_capacity(blocks.iter().map(volume).sum());
-        for b in blocks {
-            for_runs(shape, b, |r| r.0, &mut |o, n| {
-                out.extend_from_slice(&from[o..o + n])
-            });
-        }
-        out
+/// Start and length of a box in an array of extents `shape`, if it is one run there.
+fn single_run(
+    shape: &[usize],
+    block: &Block,
+    at: fn(&(usize, usize, usize)) -> usize,
+) -> Option<(usize, usize)> {
+    let inner = (0..shape.len()).rev().find(|&d| block[d].2 != shape[d]);
+    if block[..inner.unwrap_or(0)].iter().any(|r| r.2 != 1) {
+        return None;
     }
-    match data {
-        Data::F32(v) => typed(v, shape, blocks).into(),
-        Data::F64(v) => typed(v, shape, blocks).into(),
-        Data::BF16(v) => typed(v, shape, blocks).into(),
-        Data::I64(v) => typed(v, shape, blocks).into(),
-        Data::I128(v) => typed(v, shape, blocks).into(),
+    let mut run = None;
+    for_runs(shape, block, at, &mut |o, n| run = Some((o, n)));
+    run
+}
+
+/// Elements of a row of the last dimension.
+fn row(shape: &[usize]) -> usize {
+    shape.last().copied().unwrap_or(1).max(1)
+}
+
+fn gather(from: &View, shape: &[usize], blocks: &[Block]) -> View {
+    let size = from.dtype().size();
+    let mut out = bulk::buffer(from.dtype(), blocks.iter().map(volume).sum());
+    let (target, source) = (out.as_bytes_mut(), from.bytes());
+    let mut next = 0;
+    for b in blocks {
+        for_runs(shape, b, |r| r.0, &mut |o, n| {
+            let bytes = n * size;
+            target[next..next + bytes].copy_from_slice(&source[o * size..o * size + bytes]);
+            next += bytes;
+        });
     }
+    View::whole(out)
 }
 
 /// Places (or merges) the runs of `part` at the boxes of `out`.
-fn scatter(out: &mut Data, shape: &[usize], blocks: &[Block], part: &Data, merge: Option<Monoid>) {
+fn scatter(out: &mut Data, shape: &[usize], blocks: &[Block], part: &View, merge: Option<Monoid>) {
     let size = part.dtype().size();
-    let row = shape.last().copied().unwrap_or(1).max(1);
+    let row = row(shape);
+    let (from, start) = part.memory();
     let mut next = 0;
     for b in blocks {
         for_runs(shape, b, |r| r.1, &mut |o, len| {
             match merge {
-                Some(monoid) => monoid.merge(out, part, Run { a: o, b: next, len }, row),
+                Some(monoid) => monoid.merge(
+                    out,
+                    from,
+                    Run {
+                        a: o,
+                        b: start + next,
+                        len,
+                    },
+                    row,
+                ),
                 None => out.as_bytes_mut()[o * size..(o + len) * size]
-                    .copy_from_slice(&part.as_bytes()[next * size..(next + len) * size]),
+                    .copy_from_slice(&part.bytes()[next * size..(next + len) * size]),
             }
             next += len;
         });

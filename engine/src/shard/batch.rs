@@ -90,10 +90,9 @@ impl ContainerBytes for Batch {
         };
         put(&(self.shards.len() as u64).to_le_bytes());
         for s in &self.shards {
-            let data = s.data();
             let bulk = bulk::is_open() && s.bytes_len() >= BULK;
             let tag = if bulk {
-                bulk::send(s.to as usize, data)
+                bulk::send(s.to as usize, s.view())
             } else {
                 0
             };
@@ -111,7 +110,7 @@ impl ContainerBytes for Batch {
                 put(&(d as u64).to_le_bytes());
             }
             if !bulk {
-                put(data.as_bytes());
+                put(s.view().bytes());
                 put(&[0u8; 8][..padded(s.bytes_len()) - s.bytes_len()]);
             }
         }
@@ -186,7 +185,7 @@ impl Wire<'_> {
         let from = (route >> 32) as usize;
         let to = (route & 0xffff_ffff) as usize;
         let shard = if kind >> 16 & 1 == 1 {
-            let wait = bulk::receive(from, tag, dtype, elements)?;
+            let wait = bulk::expect(from, tag)?;
             Shard::coming(key, shape, dtype, wait)
         } else {
             let padded = len.checked_next_multiple_of(8).ok_or("length overflows")?;

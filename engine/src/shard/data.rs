@@ -100,6 +100,21 @@ impl Data {
         self.len() == 0
     }
 
+    /// Shortens the tensor to `len` elements, keeping its memory; copies first if it is shared.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        with_vec!(self, v => Arc::make_mut(v).truncate(len));
+    }
+
+    /// Bytes that the memory of this tensor has room for.
+    pub(crate) fn capacity_bytes(&self) -> usize {
+        with_vec!(self, v => v.capacity()) * self.dtype().size()
+    }
+
+    /// Moves the elements out and leaves none; `None` if they are shared.
+    pub(crate) fn take_unshared(&mut self) -> Option<Data> {
+        with_vec!(self, v => Arc::get_mut(v).map(|v| std::mem::take(v).into()))
+    }
+
     /// Number of bytes.
     pub fn bytes_len(&self) -> usize {
         self.len() * self.dtype().size()

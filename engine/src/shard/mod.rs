@@ -2,7 +2,9 @@
 
 mod batch;
 mod data;
+pub(crate) mod payload;
 mod piece;
+pub(crate) mod pool;
 
 pub use batch::Batch;
 pub use data::{DType, Data, Element};

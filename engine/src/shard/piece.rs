@@ -1,8 +1,8 @@
 //! The message type: one local piece of a logical tensor.
 
-use std::sync::{Arc, Mutex, OnceLock};
-
 use super::data::{DType, Data, Element};
+use super::payload::{Payload, View};
+use crate::fabric::bulk::Arrival;
 
 /// One piece of a logical tensor, in row-major order, on its way between operators.
 ///
@@ -19,29 +19,6 @@ pub struct Shard {
     /// Local extents, outermost first.
     pub shape: Vec<usize>,
     payload: Payload,
-}
-
-#[derive(Debug, Clone)]
-enum Payload {
-    Here(Data),
-    Coming(Arc<Coming>),
-}
-
-/// Yields contents that are still on the bulk lane, once.
-pub(crate) type Awaited = Box<dyn FnOnce() -> Data + Send>;
-
-/// Contents that are on their way on the bulk lane.
-struct Coming {
-    dtype: DType,
-    len: usize,
-    arrived: OnceLock<Data>,
-    wait: Mutex<Option<Awaited>>,
-}
-
-impl std::fmt::Debug for Coming {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Coming({:?} x {})", self.dtype, self.len)
-    }
 }
 
 impl Shard {
@@ -61,7 +38,7 @@ impl Shard {
             from: 0,
             to: 0,
             shape,
-            payload: Payload::Here(data),
+            payload: Payload::here(data),
         }
     }
 
@@ -72,37 +49,42 @@ impl Shard {
         self
     }
 
-    pub(crate) fn coming(key: u64, shape: Vec<usize>, dtype: DType, wait: Awaited) -> Self {
+    /// A shard that is a run of other contents, without a copy.
+    pub(crate) fn of_view(key: u64, view: View) -> Self {
+        Shard {
+            key,
+            from: 0,
+            to: 0,
+            shape: vec![view.len()],
+            payload: Payload::Here(view),
+        }
+    }
+
+    /// A shard whose contents are on the bulk lane.
+    pub(crate) fn coming(
+        key: u64,
+        shape: Vec<usize>,
+        dtype: DType,
+        wait: Box<dyn Arrival>,
+    ) -> Self {
         let len = shape.iter().product();
-        let coming = Coming {
-            dtype,
-            len,
-            arrived: OnceLock::new(),
-            wait: Mutex::new(Some(wait)),
-        };
         Shard {
             key,
             from: 0,
             to: 0,
             shape,
-            payload: Payload::Coming(Arc::new(coming)),
+            payload: Payload::coming(dtype, len, wait),
         }
     }
 
     /// Element type.
     pub fn dtype(&self) -> DType {
-        match &self.payload {
-            Payload::Here(d) => d.dtype(),
-            Payload::Coming(c) => c.dtype,
-        }
+        self.payload.dtype()
     }
 
     /// Number of elements.
     pub fn len(&self) -> usize {
-        match &self.payload {
-            Payload::Here(d) => d.len(),
-            Payload::Coming(c) => c.len,
-        }
+        self.payload.len()
     }
 
     /// Whether the shard holds no element.
@@ -117,37 +99,34 @@ impl Shard {
 
     /// The contents; waits while they are still on the bulk lane.
     pub fn data(&self) -> &Data {
-        match &self.payload {
-            Payload::Here(d) => d,
-            Payload::Coming(c) => c.arrived.get_or_init(|| {
-                let wait = match c.wait.lock() {
-                    Ok(mut w) => w.take(),
-                    Err(poisoned) => poisoned.into_inner().take(),
-                };
-                wait.map_or_else(|| Data::zeros(c.dtype, 0), |wait| wait())
-            }),
-        }
+        self.payload.view().data()
     }
 
     /// The contents by value; waits while they are still on the bulk lane.
     pub fn into_data(self) -> Data {
-        match self.payload {
-            Payload::Here(d) => d,
-            Payload::Coming(_) => self.data().clone(),
-        }
+        self.payload.into_data()
     }
 
-    /// The elements as `E`.
+    /// The run of memory that holds the contents; waits while they are still on the bulk lane.
+    pub(crate) fn view(&self) -> &View {
+        self.payload.view()
+    }
+
+    /// The contents wherever they are.
+    pub(crate) fn into_payload(self) -> Payload {
+        self.payload
+    }
+
+    /// The elements as `E`; waits while they are still on the bulk lane.
     ///
     /// # Panics
     /// If the shard holds another type: layouts fix the type of an edge when the graph is built.
     pub fn elements<E: Element>(&self) -> &[E] {
-        let data = self.data();
-        data.get::<E>().unwrap_or_else(|| {
+        self.payload.view().elements::<E>().unwrap_or_else(|| {
             panic!(
                 "shard {}: holds {:?}, read as {:?}",
                 self.key,
-                data.dtype(),
+                self.dtype(),
                 E::DTYPE
             )
         })

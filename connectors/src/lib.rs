@@ -1,0 +1,31 @@
+//! Connectors: one format, archive or live source a file.
+//!
+//! A connector turns bytes from outside into batches of one schema ([`observation_schema`]) or
+//! into arrays of numbers, and back. Bad records become [`Rejected`] values with a stable reason;
+//! only a source that cannot go on gives a [`ConnectorError`].
+
+pub mod csv;
+mod decode;
+mod decoded;
+mod error;
+pub mod folder;
+pub mod ipc;
+mod isd;
+pub mod listener;
+mod live;
+pub mod ndjson;
+pub mod netcdf;
+pub mod parquet;
+mod rejected;
+mod sao;
+mod schema;
+pub mod time;
+
+pub use decode::decode_file;
+pub use decoded::{Decoded, Row};
+pub use error::{ConnectorError, Result};
+pub use isd::read_isd;
+pub use live::{Delivery, Waker};
+pub use rejected::{Item, Reason, Rejected, RejectedSink, rejected_schema, rejected_to_batch};
+pub use sao::read_sao;
+pub use schema::{Observation, from_batch, observation_schema, to_batch};

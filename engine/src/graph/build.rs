@@ -1,0 +1,249 @@
+//! Building a graph: sources, operators, relayouts and outputs, in the order of the data.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::error::{EngineError, Result};
+use crate::graph::{Operator, Site, Spec};
+use crate::layout::Layout;
+use crate::mesh::Mesh;
+use crate::relayout::Relayout;
+
+/// A tensor of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Value(pub(crate) usize);
+
+/// What makes values.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// A stream from outside.
+    Source { held: bool },
+    /// A local function.
+    Apply(Arc<dyn Operator>),
+    /// A move between layouts, and the move of the cotangent where there is one.
+    Relayout { there: Relayout, back: Option<Relayout> },
+}
+
+/// One step of a graph.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) kind: Kind,
+    pub(crate) inputs: Vec<Value>,
+    pub(crate) outputs: Vec<Value>,
+}
+
+/// One tensor of a graph: what it is and which node makes it.
+#[derive(Debug, Clone)]
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) spec: Spec,
+    /// Whether it depends on parameters alone, and so is made once a version.
+    pub(crate) held: bool,
+}
+
+/// Operators and relayouts on a mesh.
+///
+/// ```
+/// use advect_engine::{DType, Layout, Mesh, Placement, graph::{Graph, Spec}};
+/// let mesh = Mesh::line("data", 4);
+/// let mut graph = Graph::new(mesh.clone());
+/// let split = Layout::new([Placement::Split { dim: 0 }]);
+/// let x = graph.input("x", Spec::new([8, 3], DType::F64, split))?;
+/// let whole = graph.relayout(x, &Layout::same(&mesh))?;
+/// graph.output("whole", whole)?;
+/// // gathering 8 x 3 numbers sends a quarter of them to three others
+/// assert_eq!(graph.bytes_sent(0), 3 * 2 * 3 * 8);
+/// // and the way back is the reduce-scatter of the cotangent
+/// assert_eq!(graph.bytes_sent_back(0), 3 * 2 * 3 * 8);
+/// # Ok::<(), advect_engine::EngineError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Graph {
+    pub(crate) mesh: Mesh,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) values: Vec<Tensor>,
+    pub(crate) outputs: BTreeMap<String, Value>,
+}
+
+impl Graph {
+    /// A graph with nothing in it.
+    pub fn new(mesh: Mesh) -> Self {
+        Graph { mesh, nodes: Vec::new(), values: Vec::new(), outputs: BTreeMap::new() }
+    }
+
+    /// The mesh.
+    pub fn mesh(&self) -> &Mesh {
+        &self.mesh
+    }
+
+    /// A tensor that comes at every moment.
+    ///
+    /// # Errors
+    /// If the layout does not fit ([`Spec::check`]) or the name is taken.
+    pub fn input(&mut self, name: &str, spec: Spec) -> Result<Value> {
+        self.source(name, spec, false)
+    }
+
+    /// A tensor that comes once a version and serves all its moments.
+    ///
+    /// # Errors
+    /// As [`Graph::input`].
+    pub fn parameter(&mut self, name: &str, spec: Spec) -> Result<Value> {
+        self.source(name, spec, true)
+    }
+
+    fn source(&mut self, name: &str, spec: Spec, held: bool) -> Result<Value> {
+        spec.check(&self.mesh)?;
+        let made = self.node(name, Kind::Source { held }, &[], vec![spec])?;
+        Ok(made[0])
+    }
+
+    /// The output of an operator that has one.
+    ///
+    /// # Errors
+    /// If the operator refuses the inputs, has not one output, or the name is taken.
+    pub fn apply<O: Operator + 'static>(
+        &mut self,
+        name: &str,
+        operator: O,
+        inputs: &[Value],
+    ) -> Result<Value> {
+        match self.apply_all(name, Arc::new(operator), inputs)?.as_slice() {
+            [only] => Ok(*only),
+            more => Err(EngineError::Operator {
+                operator: name.to_owned(),
+                why: format!("it has {} outputs; use Graph::apply_all", more.len()),
+            }),
+        }
+    }
+
+    /// The outputs of an operator.
+    ///
+    /// # Errors
+    /// If the operator refuses the inputs or the name is taken.
+    pub fn apply_all(
+        &mut self,
+        name: &str,
+        operator: Arc<dyn Operator>,
+        inputs: &[Value],
+    ) -> Result<Vec<Value>> {
+        let specs: Vec<Spec> = inputs.iter().map(|&v| self.spec(v).clone()).collect();
+        let outputs = operator.infer(&self.mesh, &specs).map_err(|e| match e {
+            EngineError::Operator { why, .. } => {
+                EngineError::Operator { operator: name.to_owned(), why }
+            }
+            other => other,
+        })?;
+        for spec in &outputs {
+            spec.check(&self.mesh)?;
+        }
+        self.node(name, Kind::Apply(operator), inputs, outputs)
+    }
+
+    /// The same tensor in another layout; itself, if it is there already.
+    ///
+    /// # Errors
+    /// If the tensor cannot have that layout.
+    pub fn relayout(&mut self, value: Value, layout: &Layout) -> Result<Value> {
+        let spec = self.spec(value).clone();
+        if spec.layout == *layout {
+            return Ok(value);
+        }
+        let there = spec.relayout(&self.mesh, layout)?;
+        let end = spec.with_layout(layout.clone());
+        let back = match (end.dual(), spec.dual()) {
+            (Ok(from), Ok(to)) => Some(from.relayout(&self.mesh, &to.layout)?),
+            _ => None,
+        };
+        let times = self.nodes.iter().filter(|n| matches!(n.kind, Kind::Relayout { .. })).count();
+        let name = format!("relayout {times} of {}", self.values[value.0].name);
+        let made = self.node(&name, Kind::Relayout { there, back }, &[value], vec![end])?;
+        Ok(made[0])
+    }
+
+    /// Names a result of the graph.
+    ///
+    /// # Errors
+    /// If the name is taken.
+    pub fn output(&mut self, name: &str, value: Value) -> Result<()> {
+        if self.outputs.insert(name.to_owned(), value).is_some() {
+            return Err(taken(name));
+        }
+        Ok(())
+    }
+
+    /// What is known of a value.
+    pub fn spec(&self, value: Value) -> &Spec {
+        &self.values[value.0].spec
+    }
+
+    /// Names of the sources with their values: inputs and parameters, in the order of their making.
+    pub fn sources(&self) -> impl Iterator<Item = (&str, Value)> {
+        let sources = self.nodes.iter().filter(|n| matches!(n.kind, Kind::Source { .. }));
+        sources.map(|n| (n.name.as_str(), n.outputs[0]))
+    }
+
+    /// Names of the parameters with their values, in the order of their making.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, Value)> {
+        let held = |n: &&Node| matches!(n.kind, Kind::Source { held: true });
+        self.nodes.iter().filter(held).map(|n| (n.name.as_str(), n.outputs[0]))
+    }
+
+    /// Names of the outputs with their values, in the order of the names.
+    pub fn outputs(&self) -> impl Iterator<Item = (&str, Value)> {
+        self.outputs.iter().map(|(name, v)| (name.as_str(), *v))
+    }
+
+    fn node(
+        &mut self,
+        name: &str,
+        kind: Kind,
+        inputs: &[Value],
+        specs: Vec<Spec>,
+    ) -> Result<Vec<Value>> {
+        if self.nodes.iter().any(|n| n.name == name) {
+            return Err(taken(name));
+        }
+        let held = match &kind {
+            Kind::Source { held } => *held,
+            _ => !inputs.is_empty() && inputs.iter().all(|v| self.values[v.0].held),
+        };
+        let several = specs.len() > 1;
+        let mut outputs = Vec::new();
+        for (i, spec) in specs.into_iter().enumerate() {
+            outputs.push(Value(self.values.len()));
+            let name = if several { format!("{name}.{i}") } else { name.to_owned() };
+            self.values.push(Tensor { name, spec, held });
+        }
+        let made = outputs.clone();
+        self.nodes.push(Node { name: name.to_owned(), kind, inputs: inputs.to_vec(), outputs });
+        Ok(made)
+    }
+
+    /// Whether a node works once a version.
+    pub(crate) fn held(&self, node: &Node) -> bool {
+        node.outputs.first().is_some_and(|v| self.values[v.0].held)
+    }
+
+    /// The place of `node` on `worker`, before any moment.
+    pub(crate) fn site(&self, node: &Node, worker: usize) -> Site {
+        let specs = |values: &[Value]| values.iter().map(|&v| self.spec(v).clone()).collect();
+        Site {
+            name: node.name.clone(),
+            mesh: self.mesh.clone(),
+            worker,
+            inputs: specs(&node.inputs),
+            outputs: specs(&node.outputs),
+            moment: [0, 0],
+            key: 0,
+        }
+    }
+}
+
+fn taken(name: &str) -> EngineError {
+    EngineError::Operator {
+        operator: name.to_owned(),
+        why: "the name is taken; every source, operator and output has its own".to_owned(),
+    }
+}

@@ -1,0 +1,39 @@
+//! The adjoint graph: operators and relayouts, written once forward, wired in both directions.
+//!
+//! A [`Graph`] is built once from a mesh: sources ([`Graph::input`], [`Graph::parameter`]),
+//! operators ([`Graph::apply`]) and relayouts ([`Graph::relayout`]). It can then be
+//!
+//! * printed, with its bytes, before it runs ([`std::fmt::Display`], [`Graph::dot`]);
+//! * wired as a timely dataflow ([`Graph::wire`]) and mirrored ([`Graph::backward`]): operators
+//!   become their adjoints, relayouts run from the dual of their end to the dual of their start,
+//!   and cotangents that meet are added in the order of their uses;
+//! * rehearsed on all workers in one thread ([`Graph::rehearse`]), which is the reference that the
+//!   dataflow equals bit for bit and where tangents are computed.
+//!
+//! | on the way forward | on the way back |
+//! |---|---|
+//! | operator | its adjoint |
+//! | relayout X → Y | relayout dual(Y) → dual(X) |
+//! | fan-out | sum in the order of the uses |
+//! | parameter held over the moments of a version | sum in the order of the moments |
+//! | what the derivative needs | a message from the operator to its adjoint |
+
+mod backward;
+mod build;
+mod collect;
+mod moment;
+mod operator;
+mod print;
+mod rehearse;
+mod shuffle;
+mod spec;
+mod sweep;
+mod wire;
+
+pub use build::{Graph, Value};
+pub use moment::Moment;
+pub use operator::{Operator, Saved, Site};
+pub use rehearse::{Rehearsal, Transposed};
+pub use shuffle::Delivery;
+pub use spec::{Rows, Spec};
+pub use wire::{Kept, Streams, Wired};

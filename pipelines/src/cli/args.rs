@@ -1,0 +1,172 @@
+//! The command line as types.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Assimilates live observations and trains scientific models as one differentiable dataflow.
+#[derive(Debug, Parser)]
+#[command(name = "advect", version, about, arg_required_else_help = true)]
+pub(crate) struct Args {
+    /// What to log: a level, or a filter such as `advect_engine=debug` (default: RUST_LOG or warn)
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// How to log, to standard error
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Text for people, JSON for machines.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a pipeline to its end
+    Run(RunArgs),
+    /// Print the graph of a pipeline: operators, bytes per edge, memory per worker
+    Plan {
+        #[command(flatten)]
+        job: JobArgs,
+        #[command(flatten)]
+        fabric: FabricArgs,
+        /// Print Graphviz in place of tables
+        #[arg(long)]
+        dot: bool,
+    },
+    /// Read the configuration and the inputs of a pipeline, and run nothing
+    Check {
+        #[command(flatten)]
+        job: JobArgs,
+    },
+    /// Print what a file holds: Parquet, Arrow IPC, CSV, netCDF, HDF5
+    Inspect {
+        /// The file
+        file: PathBuf,
+        /// Rows of a table to print
+        #[arg(long, default_value_t = 5)]
+        rows: usize,
+    },
+    /// Measure: figures beside a reference, a JSON object a line when piped
+    Bench(BenchArgs),
+    /// List data sets, or download one from its origin
+    Data {
+        #[command(subcommand)]
+        command: DataCommand,
+    },
+    /// Show the configuration of a pipeline
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Every value, with where it came from
+    Show {
+        #[command(flatten)]
+        job: JobArgs,
+        /// Print TOML that gives the same configuration again
+        #[arg(long)]
+        toml: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DataCommand {
+    /// All data sets: origin, licence, and whether they are here
+    List,
+    /// Download a data set, check its SHA-256 and say its licence
+    Get {
+        /// Name of the data set
+        name: String,
+        /// The folder to put it in (default: ADVECT_DATA or data)
+        #[arg(long)]
+        to: Option<PathBuf>,
+    },
+}
+
+/// A pipeline and its configuration.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct JobArgs {
+    /// Name of the pipeline
+    pub(crate) pipeline: String,
+    /// TOML file over the default
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// One value over all else, such as --set ensemble.members=20
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// Who the workers are.
+#[derive(Debug, ClapArgs)]
+pub(crate) struct FabricArgs {
+    /// Workers in each process (default: ADVECT_WORKERS; else every core, or 1 with tcp and mpi)
+    #[arg(short = 'w', long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// What connects the workers (default: ADVECT_FABRIC; else mpi under mpirun, else threads)
+    #[arg(long, value_enum)]
+    pub(crate) fabric: Option<FabricKind>,
+    /// Processes of a tcp job: host:port,host:port or a file with one a line (or ADVECT_HOSTS)
+    #[arg(long, value_name = "FILE|HOST:PORT,...")]
+    pub(crate) hosts: Option<String>,
+    /// Which of the hosts this process is, from 0 (or ADVECT_PROCESS)
+    #[arg(long, value_name = "P")]
+    pub(crate) process: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FabricKind {
+    /// Workers of this process only
+    Threads,
+    /// Several processes connected by sockets
+    Tcp,
+    /// The ranks of an MPI job
+    Mpi,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) fabric: FabricArgs,
+    /// Where results go (default: out/PIPELINE)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Go on from the last snapshot in the output directory
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Write a trace that opens in Perfetto
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Serve metrics as Prometheus text at this address, such as 127.0.0.1:9464
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<String>,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct BenchArgs {
+    /// Name of the benchmark
+    #[arg(required_unless_present = "list")]
+    pub(crate) name: Option<String>,
+    /// List the benchmarks
+    #[arg(long)]
+    pub(crate) list: bool,
+    /// Fewer repetitions and smaller sizes: shows that it works, the numbers are rough
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Our side alone, without references in other languages
+    #[arg(long)]
+    pub(crate) no_peers: bool,
+}

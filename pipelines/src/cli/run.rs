@@ -1,0 +1,57 @@
+//! `advect run`: a pipeline to its end.
+
+use super::args::{JobArgs, RunArgs};
+use super::{fabric, signals};
+use crate::config::{Config, Sources, resolve};
+use crate::error::{PipelineError, Result};
+use crate::pipeline::{Pipeline, Run, Stop};
+use crate::registry;
+
+/// The pipeline and its merged configuration.
+pub(crate) fn job(args: &JobArgs) -> Result<(&'static dyn Pipeline, Config)> {
+    let pipeline = registry::find(&args.pipeline)?;
+    let sources = Sources {
+        file: args.config.clone(),
+        set: args.set.clone(),
+        ..Sources::default()
+    };
+    let config = resolve(pipeline, &sources.with_process_environment())?;
+    Ok((pipeline, config))
+}
+
+/// Runs a pipeline until it ends or a signal asks it to.
+pub(crate) fn run(args: &RunArgs) -> Result<()> {
+    let (pipeline, config) = job(&args.job)?;
+    let fabric = fabric::choose(&args.fabric)?;
+    let stop = Stop::default();
+    signals::install(&stop)?;
+    let run = Run {
+        config,
+        fabric,
+        out: args
+            .out
+            .clone()
+            .unwrap_or_else(|| ["out", pipeline.name()].iter().collect()),
+        resume: args.resume,
+        trace: args.trace.clone(),
+        metrics: args.metrics.clone(),
+        quiet: args.quiet,
+        stop,
+    };
+    run.create_out()?;
+    if run.is_first_process() {
+        // what a later reader needs to make the same run again
+        let path = run.result("config.toml");
+        let mend = "choose another directory with --out";
+        std::fs::write(&path, run.config.to_toml())
+            .map_err(PipelineError::file("write", &path, mend))?;
+    }
+    tracing::info!(pipeline = pipeline.name(), fabric = %run.fabric, "run starts");
+    pipeline.run(&run)?;
+    tracing::info!(
+        pipeline = pipeline.name(),
+        stopped = run.stop.is_set(),
+        "run ends"
+    );
+    Ok(())
+}

@@ -1,0 +1,31 @@
+//! Pipelines of advect, and everything the `advect` command is made of.
+//!
+//! A pipeline is a value of [`Pipeline`]: a name, a documented default configuration, and how to
+//! check, plan and run it. It is written once and knows neither the fabric nor the command line;
+//! [`registry`] lists all of them.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`registry`] | the table of pipelines |
+//! | [`config`] | layered TOML with the place every value came from |
+//! | [`cli`] | the `advect` command |
+//! | [`bench`] | figures beside a reference |
+//! | [`data`] | data sets: origin, digest, licence |
+//! | [`plot`] | maps and diagrams as PNG |
+
+pub mod bench;
+pub mod cli;
+pub mod config;
+pub mod data;
+mod error;
+mod pipeline;
+mod plan;
+pub mod plot;
+mod progress;
+pub mod registry;
+
+pub use config::{Config, ConfigError};
+pub use error::{PipelineError, Result};
+pub use pipeline::{Choice, Pipeline, Preset, Run, Stop};
+pub use plan::{Edge, Node, Plan};
+pub use progress::Progress;

@@ -1,0 +1,159 @@
+//! What a pipeline is: a name, a configuration, and how to check, plan and run it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use advect_engine::Fabric;
+
+use crate::config::Config;
+use crate::error::{PipelineError, Result};
+use crate::plan::Plan;
+use crate::progress::Progress;
+
+/// One job of the `advect` command.
+///
+/// The text of [`default_config`](Pipeline::default_config) is the reference of its configuration:
+/// every key stands there with its default and a comment, and a key that stands neither there nor
+/// in a preset is an error.
+pub trait Pipeline: Sync {
+    /// The name on the command line, in kebab-case.
+    fn name(&self) -> &'static str;
+
+    /// What it does, in one line.
+    fn about(&self) -> &'static str;
+
+    /// The documented default configuration, TOML.
+    fn default_config(&self) -> &'static str;
+
+    /// Named layers between the default and the user's file; [`preset_key`](Self::preset_key)
+    /// picks one.
+    fn presets(&self) -> &'static [Preset] {
+        &[]
+    }
+
+    /// The top-level key whose value names the preset.
+    fn preset_key(&self) -> &'static str {
+        "data"
+    }
+
+    /// Tables that hold one of several alternatives, such as `model` with `model.lorenz96` or
+    /// `model.lorenz63`: a layer that gives one of them takes the others away. A segment `*`
+    /// stands for any key.
+    fn choices(&self) -> &'static [Choice] {
+        &[]
+    }
+
+    /// Reads the configuration and the inputs and runs nothing; returns what was found, a line
+    /// each.
+    ///
+    /// # Errors
+    /// If the configuration is out of range or an input is missing or damaged.
+    fn check(&self, config: &Config) -> Result<Vec<String>>;
+
+    /// The graph before it runs on `fabric`: operators, bytes an edge, memory a worker.
+    ///
+    /// # Errors
+    /// If the configuration is out of range or an input is missing or damaged.
+    fn plan(&self, config: &Config, fabric: &Fabric) -> Result<Plan>;
+
+    /// Runs to the end, or until [`Run::stop`] is set: then everything is sealed and saved and the
+    /// result is `Ok`.
+    ///
+    /// # Errors
+    /// Whatever ends the run early.
+    fn run(&self, run: &Run) -> Result<()>;
+}
+
+/// A named layer of configuration between the default and the user's file.
+#[derive(Debug, Clone, Copy)]
+pub struct Preset {
+    /// The value of the preset key that picks it.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub about: &'static str,
+    /// The layer, TOML.
+    pub text: &'static str,
+}
+
+/// A dotted path of a table that holds one of several alternatives.
+pub type Choice = &'static str;
+
+/// Everything a run is given.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// The configuration, all layers merged.
+    pub config: Config,
+    /// Who the workers are.
+    pub fabric: Fabric,
+    /// Where results go; exists when the run starts.
+    pub out: PathBuf,
+    /// Start from the last snapshot in [`out`](Self::out).
+    pub resume: bool,
+    /// Write a trace of the run to this file, as Chrome trace JSON.
+    pub trace: Option<PathBuf>,
+    /// Serve metrics at this address.
+    pub metrics: Option<String>,
+    /// No progress and no tables.
+    pub quiet: bool,
+    /// Set when the run is to end early and in order.
+    pub stop: Stop,
+}
+
+impl Run {
+    /// A progress line over `total` steps: a bar on a terminal, plain lines elsewhere, nothing if
+    /// quiet or on any process but the first.
+    pub fn progress(&self, what: &str, total: u64) -> Progress {
+        Progress::new(what, total, self.quiet || !self.is_first_process())
+    }
+
+    /// Whether this process is the one that prints and writes results.
+    pub fn is_first_process(&self) -> bool {
+        self.fabric.process() == 0
+    }
+
+    /// Prints a line of the result to standard output, on the first process and unless quiet.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if !self.quiet && self.is_first_process() {
+            crate::cli::print_line(line.as_ref());
+        }
+    }
+
+    /// The path of a result below [`out`](Self::out).
+    pub fn result(&self, name: &str) -> PathBuf {
+        self.out.join(name)
+    }
+
+    /// Creates [`out`](Self::out).
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn create_out(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.out).map_err(PipelineError::file(
+            "create",
+            &self.out,
+            "choose another directory with --out",
+        ))
+    }
+}
+
+/// A flag that asks a run to end early and in order; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Whether the run is to end.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Asks the run to end.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// The flag itself, for a signal handler.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+}

@@ -1,0 +1,1 @@
+//! Maps and diagrams as PNG.

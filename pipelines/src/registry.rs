@@ -1,0 +1,17 @@
+//! The table of pipelines: adding one is adding a line here.
+
+use crate::error::{PipelineError, Result};
+use crate::pipeline::Pipeline;
+
+/// All pipelines, in the order in which they are listed.
+pub static PIPELINES: &[&dyn Pipeline] = &[];
+
+/// The pipeline of this name.
+///
+/// # Errors
+/// [`PipelineError::Unknown`] with the nearest name.
+pub fn find(name: &str) -> Result<&'static dyn Pipeline> {
+    let mut all = PIPELINES.iter().copied();
+    all.find(|p| p.name() == name)
+        .ok_or_else(|| PipelineError::unknown("pipeline", name, PIPELINES.iter().map(|p| p.name())))
+}

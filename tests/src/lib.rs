@@ -1,0 +1,1 @@
+//! advect tests
