@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use arrow_array::RecordBatch;
@@ -169,6 +170,7 @@ pub fn read_ipc(path: impl AsRef<Path>, mut each: impl FnMut(RecordBatch)) -> Re
         .map_err(read_error())?;
     if head == *b"ARROW1" {
         let format = "an Arrow IPC file";
+        blocks_fit(&open()?, &place)?;
         let mut reader = guarded(&place, format, || {
             FileReader::try_new(BufReader::new(open().map_err(|e| e.to_string())?), None)
                 .map_err(|e| e.to_string())
@@ -190,6 +192,42 @@ pub fn read_ipc(path: impl AsRef<Path>, mut each: impl FnMut(RecordBatch)) -> Re
         }
         frames.push(&buffer[..n], &mut each)?;
     }
+}
+
+/// Checks that the blocks which the footer of an IPC file lists lie in the file: the reader sets
+/// memory aside for a block on the word of the footer.
+fn blocks_fit(file: &File, place: &str) -> Result<()> {
+    let format = "an Arrow IPC file";
+    guarded(place, format, || {
+        let size = file.metadata().map_err(|e| e.to_string())?.len();
+        let mut tail = [0; 10];
+        let at = size.checked_sub(10).ok_or("it has no footer")?;
+        file.read_exact_at(&mut tail, at)
+            .map_err(|e| e.to_string())?;
+        let length = u64::from(word(&tail, 0).unwrap_or(u32::MAX));
+        let begin = at
+            .checked_sub(length)
+            .ok_or("its footer begins before it")?;
+        let mut footer = vec![0; length as usize];
+        file.read_exact_at(&mut footer, begin)
+            .map_err(|e| e.to_string())?;
+        let footer = arrow_ipc::root_as_footer(&footer).map_err(|e| e.to_string())?;
+        let lists = [footer.dictionaries(), footer.recordBatches()];
+        for block in lists.iter().flatten().flatten() {
+            let fields = [
+                block.offset(),
+                i64::from(block.metaDataLength()),
+                block.bodyLength(),
+            ];
+            let end = fields.iter().try_fold(0_u64, |sum, &n| {
+                u64::try_from(n).ok().and_then(|n| sum.checked_add(n))
+            });
+            if end.is_none_or(|end| end > size) {
+                return Err(format!("a block {fields:?} in a file of {size} bytes"));
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Writes batches of one schema as an IPC stream to any writer. Errors if it refuses bytes.

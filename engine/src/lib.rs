@@ -10,25 +10,31 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`credit`], [`source`] | bytes in flight, and sources that stop by them |
 //! | [`fabric`] | threads, TCP, MPI and the simulated network |
 //! | [`graph`] | operators and relayouts, wired forward and mirrored backward |
 //! | [`laws`] | what every operator is held against |
 //! | [`layout`], [`mesh`], [`partial`] | the vocabulary |
+//! | [`observe`] | metrics, traces, plans, names for failures |
 //! | [`relayout`](mod@relayout) | plans and their dataflow |
 //! | [`shard`] | tensors as messages |
 //! | [`time`] | timestamps of training and of assimilation |
 
+pub mod credit;
 pub mod error;
 pub mod fabric;
 pub mod graph;
 pub mod laws;
 pub mod layout;
 pub mod mesh;
+pub mod observe;
 pub mod partial;
 pub mod relayout;
 pub mod shard;
+pub mod source;
 pub mod time;
 
+pub use credit::{Cargo, Credit, Lent};
 pub use error::{EngineError, Result};
 pub use fabric::Fabric;
 pub use graph::{Graph, Operator, Spec};

@@ -3,14 +3,21 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`models`] | small chaotic models with tangent-linear and adjoint |
+//! | [`attention`] | softmax attention as partials and what finishes them |
+//! | [`network`], [`loss`] | the parts of a neural network |
+//! | [`laws`] | every differentiable operator with the cases that prove it |
 //! | [`assimilation`] | ensemble filters, variational baselines and scores |
 //! | [`twin`] | twin experiments: truth, observations, filter and score from one configuration |
 
 #![forbid(unsafe_code)]
 
 pub mod assimilation;
+pub mod attention;
 pub mod cycle;
+pub mod laws;
+pub mod loss;
 pub mod models;
+pub mod network;
 pub mod observations;
 pub mod twin;
 

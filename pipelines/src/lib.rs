@@ -6,6 +6,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`assimilate`](mod@assimilate) | the main job |
 //! | [`registry`] | the table of pipelines |
 //! | [`config`] | layered TOML with the place every value came from |
 //! | [`cli`] | the `advect` command |
@@ -13,6 +14,7 @@
 //! | [`data`] | data sets: origin, digest, licence |
 //! | [`plot`] | maps and diagrams as PNG |
 
+pub mod assimilate;
 pub mod bench;
 pub mod cli;
 pub mod config;
@@ -29,3 +31,8 @@ pub use error::{PipelineError, Result};
 pub use pipeline::{Choice, Pipeline, Preset, Run, Stop};
 pub use plan::{Edge, Node, Plan};
 pub use progress::Progress;
+
+/// The example of the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use advect_engine::Fabric;
+use advect_engine::observe::Options;
 
 use crate::config::Config;
 use crate::error::{PipelineError, Result};
@@ -117,6 +118,18 @@ impl Run {
         if !self.quiet && self.is_first_process() {
             crate::cli::print_line(line.as_ref());
         }
+    }
+
+    /// What to observe of the run: metrics and trace as asked for.
+    pub fn observe(&self) -> Options {
+        let mut options = Options::default();
+        if let Some(address) = &self.metrics {
+            options = options.metrics(address.clone());
+        }
+        if let Some(path) = &self.trace {
+            options = options.trace(path);
+        }
+        options
     }
 
     /// The path of a result below [`out`](Self::out).

@@ -1,10 +1,11 @@
 //! The table of pipelines: adding one is adding a line here.
 
 use crate::error::{PipelineError, Result};
+use crate::assimilate::Assimilate;
 use crate::pipeline::Pipeline;
 
 /// All pipelines, in the order in which they are listed.
-pub static PIPELINES: &[&dyn Pipeline] = &[];
+pub static PIPELINES: &[&dyn Pipeline] = &[&Assimilate];
 
 /// The pipeline of this name.
 ///

@@ -10,7 +10,7 @@ use super::model::Variable;
 use crate::error::{ConnectorError, Result};
 
 /// deflate cannot shrink by more than this factor (RFC 1951: 258 bytes in 2 bits).
-const MAX_RATIO: u64 = 1032;
+pub(super) const MAX_RATIO: u64 = 1032;
 /// The largest chunk that is decoded here: 1 GiB.
 const MAX_CHUNK: u64 = 1 << 30;
 

@@ -12,7 +12,7 @@ use hdf5::Dataset;
 use hdf5::datatype::ByteOrder;
 use hdf5::filters::Filter;
 
-use super::decoder::{Decoder, Extent};
+use super::decoder::{Decoder, Extent, MAX_RATIO};
 use super::hdf::HdfFile;
 use super::meta::number_type;
 use super::model::Variable;
@@ -79,18 +79,8 @@ impl Layout {
         if !dataset.is_chunked() {
             return dataset.offset().map(Layout::Contiguous);
         }
-        let chunk = dataset
-            .chunk()
-            .filter(|c| c.len() == variable.shape.len())?;
-        if chunk.contains(&0) {
-            return None;
-        }
-        let grid: Vec<usize> = variable
-            .shape
-            .iter()
-            .zip(&chunk)
-            .map(|(n, c)| n.div_ceil(*c))
-            .collect();
+        let chunk = dataset.chunk()?;
+        let grid = grid_of(variable, &chunk)?;
         let n = product(&grid)?;
         // A chunk that was never written is filled by the library.
         if dataset.num_chunks()? != n {
@@ -113,7 +103,18 @@ impl Layout {
             });
         }
         let at = at.into_iter().collect::<Option<_>>()?;
-        Some(Layout::Chunked {
+        Self::chunked(variable, chunk, (deflate, shuffle), at)
+    }
+
+    /// A chunked layout; `None` if it does not fit the variable.
+    pub(super) fn chunked(
+        variable: &Variable,
+        chunk: Vec<usize>,
+        (deflate, shuffle): (bool, bool),
+        at: Vec<Extent>,
+    ) -> Option<Self> {
+        let grid = grid_of(variable, &chunk)?;
+        (product(&grid)? == at.len()).then_some(Layout::Chunked {
             chunk,
             grid,
             deflate,
@@ -121,6 +122,24 @@ impl Layout {
             at,
         })
     }
+
+    /// The most bytes that a variable stored like this can have in a file of `file` bytes.
+    pub(super) fn most_bytes(&self, file: u64) -> u64 {
+        match self {
+            Layout::Contiguous(begin) => file.saturating_sub(*begin),
+            Layout::Chunked { deflate, at, .. } => {
+                let stored: u64 = at.iter().map(|e| e.size.min(file)).sum();
+                stored.saturating_mul(if *deflate { MAX_RATIO } else { 1 })
+            }
+        }
+    }
+}
+
+/// How many chunks lie along each dimension; `None` if the chunk has another rank or is empty.
+fn grid_of(variable: &Variable, chunk: &[usize]) -> Option<Vec<usize>> {
+    let fits = chunk.len() == variable.shape.len() && !chunk.contains(&0);
+    let lengths = variable.shape.iter().zip(chunk);
+    fits.then(|| lengths.map(|(n, c)| n.div_ceil(*c)).collect())
 }
 
 /// Reads a box into `out`; `false` if the library would do better. Errors if the bytes are

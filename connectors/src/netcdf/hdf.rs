@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use hdf5::{Dataset, Hyperslab, Selection, SliceOrIndex};
-
+use super::apart::helper;
 use super::direct::{DecodedChunk, Layout, read_direct};
-use super::meta::{Contents, attributes, contents};
+use super::library::{Catalogue, Library, Plan, room};
 use super::model::{Attribute, Element, NumberType, Values, Variable};
+use super::remote::Remote;
 use super::slab::Slab;
 use crate::error::{ConnectorError, Result};
 
@@ -22,11 +22,41 @@ pub enum ReadPath {
     Library,
 }
 
+/// Where the library runs.
+#[derive(Debug)]
+enum Engine {
+    Here(Library),
+    Apart(Mutex<Remote>),
+}
+
+impl Engine {
+    fn open(path: &Path, bytes: u64) -> Result<(Self, Catalogue)> {
+        if let Some(helper) = helper() {
+            let (remote, catalogue) = Remote::open(helper, path)?;
+            return Ok((Engine::Apart(Mutex::new(remote)), catalogue));
+        }
+        let library = Library::open(path, bytes)?;
+        let catalogue = library.catalogue()?;
+        Ok((Engine::Here(library), catalogue))
+    }
+
+    fn layout(&self, variable: &Variable, slab: &Slab) -> Result<Plan> {
+        match self {
+            Engine::Here(library) => library.layout(variable, slab),
+            Engine::Apart(remote) => lock(remote).layout(variable, slab),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// An open HDF5 file.
 #[derive(Debug)]
 pub(crate) struct HdfFile {
     place: String,
-    hdf: hdf5::File,
+    engine: Engine,
     pub(super) raw: File,
     pub(super) bytes: u64,
     pub(crate) variables: BTreeMap<String, Variable>,
@@ -45,23 +75,16 @@ impl HdfFile {
         let io = || ConnectorError::io("open", path, "check the path");
         let raw = File::open(path).map_err(io())?;
         let bytes = raw.metadata().map_err(io())?.len();
-        let hdf = hdf5::File::open(path).map_err(|e| {
-            ConnectorError::format(
-                &*place,
-                "netCDF or HDF5",
-                e,
-                "check that it is whole (compare its size with the origin) and no other format",
-            )
-        })?;
-        let Contents {
+        let (engine, catalogue) = Engine::open(path, bytes)?;
+        let Catalogue {
             variables,
             dimensions,
-        } = contents(&hdf, &place)?;
-        let attributes = attributes(&hdf, &place)?;
+            attributes,
+        } = catalogue;
         let (layouts, last) = (Mutex::default(), Mutex::default());
         Ok(Self {
             place,
-            hdf,
+            engine,
             raw,
             bytes,
             variables,
@@ -100,91 +123,45 @@ impl HdfFile {
         slab: &Slab,
         path: ReadPath,
     ) -> Result<Values> {
-        let places = slab.count.iter().product();
-        let name = &variable.name;
-        let refuse = || ConnectorError::hdf5(&self.place, format!("read `{name}`"));
-        let dataset = self.hdf.dataset(name).map_err(refuse())?;
+        let places: usize = slab.count.iter().product();
         if places == 0 {
             return Ok(T::values(Vec::new()));
         }
         if path == ReadPath::Fastest
-            && let Some(layout) = self.layout(&dataset, variable, slab)
+            && let Some(layout) = self.layout(variable, slab)?
         {
-            let mut out: Vec<T> = self.room(name, places)?;
+            if layout.most_bytes(self.bytes) < (places * size_of::<T>()) as u64 {
+                return Err(self.damaged(variable, "its bytes go beyond the end of the file"));
+            }
+            let mut out: Vec<T> = room(&self.place, &variable.name, places)?;
             let bytes = bytemuck::cast_slice_mut(&mut out);
             if read_direct(self, &layout, variable, slab, bytes)? {
                 return Ok(T::values(out));
             }
         }
-        self.bounded(&dataset, variable)?;
-        if variable.shape.is_empty() {
-            return Ok(T::values(vec![
-                dataset.read_scalar::<T>().map_err(refuse())?,
-            ]));
+        match &self.engine {
+            Engine::Here(library) => library.read(variable, slab),
+            Engine::Apart(remote) => {
+                let mut out: Vec<T> = room(&self.place, &variable.name, places)?;
+                lock(remote).read(variable, slab, bytemuck::cast_slice_mut(&mut out))?;
+                Ok(T::values(out))
+            }
         }
-        let slices: Vec<SliceOrIndex> = (slab.start.iter().zip(&slab.count))
-            .map(|(&start, &count)| SliceOrIndex::SliceCount {
-                start,
-                step: 1,
-                count,
-                block: 1,
-            })
-            .collect();
-        // The library sets its buffer aside infallibly; this asks first.
-        drop(self.room::<T>(name, places)?);
-        let array = dataset
-            .read_slice::<T, Selection, ndarray::IxDyn>(Hyperslab::from(slices).into())
-            .map_err(refuse())?;
-        let (numbers, _) = array.into_raw_vec_and_offset();
-        Ok(T::values(numbers))
     }
 
-    /// Memory for a result. Errors instead of aborting where there is not enough.
-    fn room<T: Element>(&self, name: &str, places: usize) -> Result<Vec<T>> {
-        bytemuck::allocation::try_zeroed_vec(places).map_err(|()| ConnectorError::TooLarge {
-            place: self.place.clone(),
-            what: format!("a slab of variable `{name}`"),
-            needed: (places * size_of::<T>()) as u64,
-            limit: 0,
-        })
-    }
-
-    /// Refuses chunks that the library would set aside in memory on a damaged file's word:
-    /// deflate shrinks by a factor of 1032 at most, so a chunk cannot be larger than that.
-    fn bounded(&self, dataset: &Dataset, variable: &Variable) -> Result<()> {
-        let Some(chunk) = dataset.chunk() else {
-            return Ok(());
-        };
-        let needed = chunk
-            .iter()
-            .try_fold(variable.number_type.size() as u64, |p, &n| {
-                p.checked_mul(n as u64)
-            })
-            .unwrap_or(u64::MAX);
-        let limit = self.bytes.saturating_mul(1032).max(64 << 20);
-        if needed <= limit {
-            return Ok(());
-        }
-        let what = format!("a chunk of variable `{}`", variable.name);
-        Err(ConnectorError::TooLarge {
-            place: self.place.clone(),
-            what,
-            needed,
-            limit,
-        })
-    }
-
-    fn layout(&self, dataset: &Dataset, variable: &Variable, slab: &Slab) -> Option<Arc<Layout>> {
-        let mut layouts = self.layouts.lock().unwrap_or_else(PoisonError::into_inner);
+    fn layout(&self, variable: &Variable, slab: &Slab) -> Result<Option<Arc<Layout>>> {
+        let mut layouts = lock(&self.layouts);
         if let Some(known) = layouts.get(&variable.name) {
-            return known.clone();
+            return Ok(known.clone());
         }
-        if self.hdf.userblock() != 0 || !Layout::pays(dataset, variable, slab) {
-            return None;
-        }
-        let layout = Layout::of(dataset, variable).map(Arc::new);
-        layouts.insert(variable.name.clone(), layout.clone());
-        layout
+        Ok(match self.engine.layout(variable, slab)? {
+            Plan::NotNow => None,
+            Plan::Known(layout) => {
+                let layout = layout.map(Arc::new);
+                layouts.insert(variable.name.clone(), layout.clone());
+                layout
+            }
+        })
     }
 
     /// An error of damaged bytes in a variable.

@@ -12,10 +12,13 @@
 //! | `slab` | hyperslabs and their contiguous runs |
 //! | `cf` | packing, missing values and time axes of the CF conventions |
 //! | `classic`, `header` | the classic format (CDF-1, CDF-2), without a library |
-//! | `hdf`, `meta` | HDF5 through the library |
+//! | `hdf` | HDF5 by the faster of two ways |
+//! | `library`, `meta` | HDF5 through the library |
+//! | `apart`, `remote`, `wire` | the library in a process of its own, for files from elsewhere |
 //! | `direct`, `decoder` | HDF5 chunks past the library |
 //! | `spec`, `write`, `scales` | declaring, writing, and the dimension scales of HDF5 |
 
+mod apart;
 mod cf;
 mod classic;
 mod decoder;
@@ -23,13 +26,17 @@ mod direct;
 mod file;
 mod hdf;
 mod header;
+mod library;
 mod meta;
 mod model;
+mod remote;
 mod scales;
 mod slab;
 mod spec;
+mod wire;
 mod write;
 
+pub use apart::isolate;
 pub use cf::Packing;
 pub use file::NetcdfFile;
 pub use hdf::ReadPath;

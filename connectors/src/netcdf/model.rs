@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 /// The value of an attribute.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Attribute {
@@ -72,7 +74,7 @@ pub(crate) trait Element: hdf5::H5Type + bytemuck::Pod + Send + Sync {
 macro_rules! numbers {
     ($($name:ident $type:ty, $text:literal;)*) => {
         /// The type of the numbers of a variable.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
         #[non_exhaustive]
         pub enum NumberType {
             $(#[doc = concat!("`", $text, "`")] $name,)*
@@ -119,6 +121,11 @@ macro_rules! numbers {
             /// The type of the numbers.
             pub fn number_type(&self) -> NumberType {
                 match self { $(Values::$name(_) => NumberType::$name,)* }
+            }
+
+            /// The numbers as they are in memory.
+            pub(super) fn bytes(&self) -> &[u8] {
+                match self { $(Values::$name(v) => bytemuck::cast_slice(v),)* }
             }
 
             /// The numbers as f64; integers beyond 2^53 are rounded to nearest.

@@ -1,10 +1,12 @@
 //! Hyperslabs: a box of an array, and the contiguous runs of numbers it is made of.
 
+use serde::{Deserialize, Serialize};
+
 use super::model::Variable;
 use crate::error::{ConnectorError, Result};
 
 /// A box of an array: `count[d]` places from `start[d]` on, along each dimension.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slab {
     /// First place along each dimension.
     pub start: Vec<usize>,

@@ -1,12 +1,16 @@
 //! The alarm of a job: the first failure, seen by every worker of the process.
 
 use std::any::Any;
-use std::sync::OnceLock;
+use std::net::{Shutdown, TcpStream};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Holds the first failure of a job.
 #[derive(Debug, Default)]
 pub struct Alarm {
     first: OnceLock<String>,
+    /// Sockets to cut when a failed job does not come to its end.
+    held: Mutex<Vec<TcpStream>>,
 }
 
 impl Alarm {
@@ -18,6 +22,33 @@ impl Alarm {
     /// The first failure, if there was one.
     pub fn raised(&self) -> Option<String> {
         self.first.get().cloned()
+    }
+
+    /// Takes a second handle on a socket, to cut it if need be ([`Alarm::cut`]).
+    ///
+    /// # Errors
+    /// If the process is out of descriptors.
+    pub(crate) fn hold(&self, socket: &TcpStream) -> std::io::Result<()> {
+        let second = socket.try_clone()?;
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.push(second);
+        Ok(())
+    }
+
+    /// Cuts all sockets: threads that wait for a silent peer fail instead.
+    pub(crate) fn cut(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        for socket in held.iter() {
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Waits until the alarm is raised, but not longer than `patience`.
+    pub(crate) fn await_cause(&self, patience: Duration) {
+        let begun = Instant::now();
+        while self.first.get().is_none() && begun.elapsed() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// # Panics

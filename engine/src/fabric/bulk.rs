@@ -26,8 +26,8 @@ pub(crate) trait Arrival: Send {
     fn fill(self: Box<Self>, out: &mut [u8]);
     /// Waits for the payload and yields it as a tensor that nobody else holds.
     fn take(self: Box<Self>, dtype: DType, len: usize) -> Data;
-    /// Lets the sender go on although nobody wants the payload.
-    fn discard(self: Box<Self>);
+    /// Lets the sender go on although nobody wants the payload of so many bytes.
+    fn discard(self: Box<Self>, bytes: usize);
 }
 
 /// What a worker thread needs to encode, decode and place tensors.

@@ -9,9 +9,14 @@
 
 mod alarm;
 pub(crate) mod bulk;
+mod choose;
 mod connect;
+#[cfg(feature = "mpi")]
+mod mpi;
+pub mod sim;
 mod tcp;
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +28,13 @@ use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use timely::worker::Worker;
 
 pub use alarm::Alarm;
+pub use sim::Faults;
+pub use choose::under_mpi;
+#[cfg(feature = "mpi")]
+pub use mpi::Job;
 
 use crate::error::{EngineError, Result};
+use crate::observe::{Options, Place, Session};
 
 /// How long a failed worker can go unnoticed by the others of its process.
 pub const NOTICE: Duration = Duration::from_millis(100);
@@ -44,6 +54,24 @@ pub enum Fabric {
         /// `host:port` of every process, in order; each listens on its own.
         hosts: Vec<String>,
     },
+    /// This many workers in this process, one at a time in an order that the seed decides, over a
+    /// simulated network: a run that fails fails again with the same seed.
+    Sim {
+        /// Number of workers; each is as a process of its own.
+        workers: usize,
+        /// Decides the order of the workers and the delay of every message.
+        seed: u64,
+        /// What goes wrong, and when.
+        faults: Faults,
+    },
+    /// The ranks of an MPI job, each a process.
+    #[cfg(feature = "mpi")]
+    Mpi {
+        /// Workers in each rank.
+        threads: usize,
+        /// The ranks.
+        job: Job,
+    },
 }
 
 /// What a worker knows of the job it is part of.
@@ -56,7 +84,13 @@ pub struct Context {
     /// Index of the process of this worker.
     pub process: usize,
     alarm: Arc<Alarm>,
+    metrics: Option<SocketAddr>,
+    net: Option<Arc<sim::Net>>,
+    dry: bool,
 }
+
+/// What ends a pipeline that is only to be wired.
+pub(crate) struct Captured;
 
 impl Context {
     /// Steps the worker while `more` says so.
@@ -64,10 +98,23 @@ impl Context {
     /// # Panics
     /// If another worker or process of the job has failed; [`Fabric::run`] turns that into an error.
     pub fn drive(&self, worker: &mut Worker, mut more: impl FnMut() -> bool) {
+        if self.dry {
+            std::panic::resume_unwind(Box::new(Captured));
+        }
         while more() {
             self.alarm.check();
             worker.step_or_park(Some(NOTICE));
         }
+    }
+
+    /// Where this process answers for its metrics, if it was asked to.
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// What has happened on the simulated network until now; `None` on a real one.
+    pub fn simulated(&self) -> Option<sim::Trace> {
+        self.net.as_ref().map(|net| net.trace())
     }
 
     /// The alarm of the job, for threads beside the workers.
@@ -82,14 +129,19 @@ impl Fabric {
         match self {
             Fabric::Threads(n) => *n,
             Fabric::Tcp { threads, hosts, .. } => threads * hosts.len(),
+            Fabric::Sim { workers, .. } => *workers,
+            #[cfg(feature = "mpi")]
+            Fabric::Mpi { threads, job } => threads * job.size(),
         }
     }
 
     /// Index of this process.
     pub fn process(&self) -> usize {
         match self {
-            Fabric::Threads(_) => 0,
+            Fabric::Threads(_) | Fabric::Sim { .. } => 0,
             Fabric::Tcp { process, .. } => *process,
+            #[cfg(feature = "mpi")]
+            Fabric::Mpi { job, .. } => job.rank(),
         }
     }
 
@@ -103,52 +155,102 @@ impl Fabric {
         R: Send + 'static,
         P: Fn(&mut Worker, &Context) -> R + Send + Sync + 'static,
     {
+        self.run_with(&Options::default(), pipeline)
+    }
+
+    /// The same, observed as `options` say.
+    ///
+    /// # Errors
+    /// If the workers cannot be connected, any worker of any process fails, or what was asked for
+    /// cannot be observed (the address is taken, the file cannot be written).
+    pub fn run_with<R, P>(&self, options: &Options, pipeline: P) -> Result<Vec<R>>
+    where
+        R: Send + 'static,
+        P: Fn(&mut Worker, &Context) -> R + Send + Sync + 'static,
+    {
         let alarm = Arc::new(Alarm::default());
         let Parts {
             builders,
             guard,
             seat,
             first,
+            net,
         } = self.parts(&alarm)?;
         let (process, peers) = (self.process(), self.workers());
+        let place = Place {
+            fabric: self.to_string(),
+            process,
+            hosts: self.hosts(),
+            first,
+            local: builders.len(),
+            peers,
+        };
+        let session = Session::start(options, place, &alarm)?;
+        let board = session.board();
         let shared = Arc::clone(&alarm);
-        let config = WorkerConfig::default();
+        let config = match net {
+            // how often an idle worker looks for messages must not depend on the clock
+            Some(_) => WorkerConfig::default().idle_spin(Duration::ZERO),
+            None => WorkerConfig::default(),
+        };
         let body = move |worker: &mut Worker| {
             bulk::open(Some(seat.clone()));
             let index = worker.index();
+            // on a simulated network each worker learns of a failure in its own time
+            let own = net.as_ref().map(|net| net.join(index));
+            let own = own.unwrap_or_else(|| Arc::clone(&shared));
+            let observed = board.attach(worker);
             let context = Context {
                 index,
                 peers,
-                process,
-                alarm: Arc::clone(&shared),
+                process: if net.is_some() { index } else { process },
+                alarm: Arc::clone(&own),
+                metrics: board.address,
+                net: net.clone(),
+                dry: board.options.dry,
             };
             let outcome = catch_unwind(AssertUnwindSafe(|| {
                 let result = pipeline(worker, &context);
                 // timely would park for ever beside a failed worker: drive to the end here
                 while worker.has_dataflows() {
-                    shared.check();
+                    own.check();
                     worker.step_or_park(Some(NOTICE));
                 }
                 result
             }));
             if let Err(panic) = &outcome {
-                shared.raise(format!(
-                    "worker {index}: {}",
-                    alarm::message(panic.as_ref())
-                ));
-            }
-            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        let guards =
-            timely::execute::execute_from(builders, guard, config, body).map_err(|why| {
-                EngineError::Connect {
-                    fabric: self.to_string(),
-                    why,
+                let (who, why) = (board.last_words(worker), alarm::message(panic.as_ref()));
+                if why.starts_with("MergeQueue") {
+                    // a channel that breaks because its link did: the link is about to say whose
+                    shared.await_cause(10 * NOTICE);
                 }
-            })?;
+                shared.raise(format!("{who}: {why}"));
+            }
+            drop(observed);
+            if let Some(net) = &net {
+                return net.finish(worker, outcome);
+            }
+            Ok(outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        };
+        let guards = timely::execute::execute_from(builders, guard, config, body).map_err(|why| {
+            EngineError::Connect {
+                fabric: self.to_string(),
+                why,
+            }
+        });
+        let guards = match guards {
+            Ok(guards) => guards,
+            Err(e) => {
+                session.finish(Some(&e.to_string()));
+                return Err(e);
+            }
+        };
         // the communication threads of timely panic when a peer is lost: caught here as well
         let joined = catch_unwind(AssertUnwindSafe(|| guards.join()));
-        if let Some(why) = alarm.raised() {
+        let failed = alarm.raised();
+        let lost = joined.is_err().then_some("a peer was lost");
+        session.finish(failed.as_deref().or(lost));
+        if let Some(why) = failed {
             return Err(EngineError::Worker { worker: first, why });
         }
         let results = joined.map_err(|p| EngineError::Worker {
@@ -158,7 +260,7 @@ impl Fabric {
         let numbered = results.into_iter().enumerate();
         numbered
             .map(|(i, r)| {
-                r.map_err(|why| EngineError::Worker {
+                r.flatten().map_err(|why| EngineError::Worker {
                     worker: first + i,
                     why,
                 })
@@ -166,9 +268,19 @@ impl Fabric {
             .collect()
     }
 
+    /// Names of the processes: `host:port`, or this machine's name.
+    fn hosts(&self) -> Vec<String> {
+        match self {
+            Fabric::Tcp { hosts, .. } => hosts.clone(),
+            Fabric::Threads(_) | Fabric::Sim { .. } => vec!["this machine".to_owned()],
+            #[cfg(feature = "mpi")]
+            Fabric::Mpi { job, .. } => job.hosts().to_vec(),
+        }
+    }
+
     fn parts(&self, alarm: &Arc<Alarm>) -> Result<Parts> {
         match self {
-            Fabric::Threads(0) => Err(EngineError::Connect {
+            Fabric::Threads(0) | Fabric::Sim { workers: 0, .. } => Err(EngineError::Connect {
                 fabric: self.to_string(),
                 why: "there is no worker; ask for at least one".to_owned(),
             }),
@@ -177,6 +289,7 @@ impl Fabric {
                 guard: Box::new(()),
                 seat: bulk::Seat::default(),
                 first: 0,
+                net: None,
             }),
             Fabric::Threads(n) => {
                 let hooks = timely::communication::Hooks::default();
@@ -190,6 +303,7 @@ impl Fabric {
                     guard: Box::new(()),
                     seat: bulk::Seat::default(),
                     first: 0,
+                    net: None,
                 })
             }
             Fabric::Tcp {
@@ -200,6 +314,22 @@ impl Fabric {
                 let sockets = connect::connect(hosts, *process)?;
                 tcp::assemble(*threads, *process, hosts, sockets, alarm)
             }
+            Fabric::Sim {
+                workers,
+                seed,
+                faults,
+            } => {
+                let (builders, net) = sim::Net::assemble(*workers, *seed, faults);
+                Ok(Parts {
+                    builders,
+                    guard: Box::new(()),
+                    seat: bulk::Seat::default(),
+                    first: 0,
+                    net: Some(net),
+                })
+            }
+            #[cfg(feature = "mpi")]
+            Fabric::Mpi { threads, job } => job.parts(*threads, alarm),
         }
     }
 }
@@ -210,6 +340,13 @@ impl std::fmt::Display for Fabric {
             Fabric::Threads(n) => write!(f, "{n} threads"),
             Fabric::Tcp { threads, hosts, .. } => {
                 write!(f, "TCP: {} processes of {threads} threads", hosts.len())
+            }
+            Fabric::Sim { workers, seed, .. } => {
+                write!(f, "{workers} workers on a simulated network, seed {seed}")
+            }
+            #[cfg(feature = "mpi")]
+            Fabric::Mpi { threads, job } => {
+                write!(f, "MPI: {} ranks of {threads} threads", job.size())
             }
         }
     }
@@ -223,4 +360,6 @@ pub(crate) struct Parts {
     pub(crate) seat: bulk::Seat,
     /// Index of the first worker of this process.
     pub(crate) first: usize,
+    /// The network, where it is simulated.
+    pub(crate) net: Option<Arc<sim::Net>>,
 }

@@ -37,6 +37,8 @@ impl Drop for Link {
                 "{} was lost; see its own log, then resume",
                 self.peer
             ));
+            // the other thread of this link and the peer are waiting for what will not come
+            let _ = self.socket.shutdown(Shutdown::Both);
         }
     }
 }
@@ -99,6 +101,7 @@ pub(crate) fn assemble(
             ..seat
         },
         first: process * threads,
+        net: None,
     })
 }
 
@@ -116,6 +119,9 @@ pub(super) fn channels(
     let hooks = Hooks::default();
     let inside =
         ProcessBuilder::new_typed_vector(threads, hooks.refill.clone(), hooks.spill.clone());
+    for socket in sockets.iter().flatten() {
+        alarm.hold(socket).map_err(|e| connect_error(&e))?;
+    }
     let named = sockets.into_iter().zip(names);
     let links = named.map(|(socket, name)| {
         socket.map(|socket| Link {
@@ -142,6 +148,8 @@ fn connect_error(e: &io::Error) -> EngineError {
 /// peer reads, so that two workers that send to each other never wait for one another.
 struct SocketLane {
     threads: usize,
+    /// Who is at the other end of each socket.
+    names: Vec<String>,
     next: AtomicU64,
     out: Vec<Option<Mutex<TcpStream>>>,
     inbox: Arc<Inbox>,
@@ -180,6 +188,7 @@ impl SocketLane {
         for (peer, (name, socket)) in names.iter().zip(sockets).enumerate() {
             let name = name.clone();
             if let Some(socket) = &socket {
+                alarm.hold(socket)?;
                 let (reader, inbox) = (socket.try_clone()?, Arc::clone(&inbox));
                 thread::Builder::new()
                     .name(format!("bulk from {name}"))
@@ -195,6 +204,7 @@ impl SocketLane {
         }
         Ok(Arc::new(SocketLane {
             threads,
+            names: names.to_vec(),
             next: AtomicU64::new(1),
             out,
             inbox,
@@ -285,7 +295,7 @@ impl Lane for SocketLane {
             if let Err(e) = sent {
                 self.inbox
                     .alarm
-                    .raise(format!("process {peer} takes no payloads: {e}"));
+                    .raise(format!("{} takes no payloads: {e}", self.names[peer]));
                 self.inbox.alarm.check();
             }
         }
@@ -328,7 +338,7 @@ impl Arrival for Posted {
         data
     }
 
-    fn discard(self: Box<Self>) {
+    fn discard(self: Box<Self>, _: usize) {
         let mut arrived = locked(&self.inbox.arrived);
         if arrived.remove(&(self.peer, self.tag)).is_none() {
             arrived.insert((self.peer, self.tag), None);

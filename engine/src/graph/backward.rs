@@ -47,7 +47,10 @@ impl Graph {
         let sources: BTreeMap<&str, Value> = self.sources().collect();
         let find = |among: &BTreeMap<&str, Value>, name: &str| {
             let names: BTreeSet<&str> = among.keys().copied().collect();
-            among.get(name).copied().ok_or_else(|| unknown(name, &names))
+            among
+                .get(name)
+                .copied()
+                .ok_or_else(|| unknown(name, &names))
         };
         let mut uses: Vec<Uses<'s, T>> = (0..self.values.len()).map(|_| Uses::new()).collect();
         let mut from = Vec::new();
@@ -57,8 +60,10 @@ impl Graph {
             uses[value.0].insert((usize::MAX, port), (stream, false));
         }
         let asked: BTreeSet<&str> = wrt.iter().copied().collect();
-        let to: Vec<Value> =
-            asked.iter().map(|name| find(&sources, name)).collect::<Result<_>>()?;
+        let to: Vec<Value> = asked
+            .iter()
+            .map(|name| find(&sources, name))
+            .collect::<Result<_>>()?;
         let sweep = Sweep::plan(self, &from, &to)?;
         for (at, node) in self.nodes.iter().enumerate().rev() {
             self.mirror(at, node, wired, &sweep, &mut uses)?;
@@ -84,7 +89,9 @@ impl Graph {
         }
         let held = self.held(node);
         let edge = |stream, port: usize| {
-            wired.delivery.deliver(stream, 1 << 40 | (at as u64) << 8 | port as u64)
+            wired
+                .delivery
+                .deliver(stream, 1 << 40 | (at as u64) << 8 | port as u64)
         };
         match &node.kind {
             Kind::Source { .. } => {}
@@ -97,7 +104,9 @@ impl Graph {
                 uses[node.inputs[0].0].insert((at, 0), (relayout(stream, back), held));
             }
             Kind::Apply(operator) => {
-                let Some(keeps) = wired.keeps[at].clone() else { return Ok(()) };
+                let Some(keeps) = wired.keeps[at].clone() else {
+                    return Ok(());
+                };
                 let mut ports = Vec::new();
                 for (i, &v) in node.outputs.iter().enumerate() {
                     if sweep.has(v) {
@@ -105,8 +114,17 @@ impl Graph {
                     }
                 }
                 let site = self.site(node, keeps.scope().index());
-                let work = Work { operator: Arc::clone(operator), site, wanted, held };
-                for (i, stream) in work.wire(keeps, ports, wired.kept()).into_iter().enumerate() {
+                let work = Work {
+                    operator: Arc::clone(operator),
+                    site,
+                    wanted,
+                    held,
+                };
+                for (i, stream) in work
+                    .wire(keeps, ports, wired.kept())
+                    .into_iter()
+                    .enumerate()
+                {
                     if let Some(stream) = stream {
                         uses[node.inputs[i].0].insert((at, i), (stream, held));
                     }
@@ -168,8 +186,10 @@ impl Work {
             OperatorBuilder::new(format!("Adjoint of {}", self.site.name), keeps.scope());
         let mut saves = builder.new_input(keeps, Pipeline);
         let at: Vec<usize> = ports.iter().map(|(i, _)| *i).collect();
-        let mut inputs: Vec<_> =
-            ports.into_iter().map(|(_, s)| builder.new_input(s, Pipeline)).collect();
+        let mut inputs: Vec<_> = ports
+            .into_iter()
+            .map(|(_, s)| builder.new_input(s, Pipeline))
+            .collect();
         let (mut outputs, mut streams) = (Vec::new(), Vec::new());
         for &wanted in &self.wanted {
             streams.push(wanted.then(|| {
@@ -189,7 +209,9 @@ impl Work {
                     false => (time.clone(), key),
                 };
                 saves.for_each(|cap, points| {
-                    let Some(time) = cap.stamp().elements().first().cloned() else { return };
+                    let Some(time) = cap.stamp().elements().first().cloned() else {
+                        return;
+                    };
                     for (key, point) in points.drain(..) {
                         kept.add(point.bytes());
                         saved.insert(slot(&time, key), point);
@@ -197,7 +219,9 @@ impl Work {
                 });
                 for (port, input) in inputs.iter_mut().enumerate() {
                     input.for_each(|cap, batch| {
-                        let Some(time) = cap.stamp().elements().first().cloned() else { return };
+                        let Some(time) = cap.stamp().elements().first().cloned() else {
+                            return;
+                        };
                         for shard in batch.shards.drain(..) {
                             let entry = open.entry(slot(&time, shard.key)).or_insert_with(|| {
                                 let outs = 0..outputs.len();
@@ -246,7 +270,13 @@ impl Work {
                     for (&i, part) in at.iter().zip(entry.parts) {
                         parts[i] = part;
                     }
-                    let answers = match transposed(&*self.operator, &self.site, &point, parts, &self.wanted) {
+                    let answers = match transposed(
+                        &*self.operator,
+                        &self.site,
+                        &point,
+                        parts,
+                        &self.wanted,
+                    ) {
                         Ok(answers) => answers,
                         Err(why) => panic!("{why}"),
                     };
@@ -281,7 +311,13 @@ pub(crate) fn transposed(
     cotangents: Vec<Option<Shard>>,
     wanted: &[bool],
 ) -> Result<Vec<Option<Shard>>> {
-    let dual = |spec: &Spec| if spec.is_real() { spec.dual() } else { Ok(spec.clone()) };
+    let dual = |spec: &Spec| {
+        if spec.is_real() {
+            spec.dual()
+        } else {
+            Ok(spec.clone())
+        }
+    };
     let specs = site.outputs.iter().map(dual).collect::<Result<Vec<_>>>()?;
     let parts: Vec<Shard> = cotangents
         .into_iter()

@@ -21,7 +21,10 @@ pub(crate) enum Kind {
     /// A local function.
     Apply(Arc<dyn Operator>),
     /// A move between layouts, and the move of the cotangent where there is one.
-    Relayout { there: Relayout, back: Option<Relayout> },
+    Relayout {
+        there: Relayout,
+        back: Option<Relayout>,
+    },
 }
 
 /// One step of a graph.
@@ -69,7 +72,12 @@ pub struct Graph {
 impl Graph {
     /// A graph with nothing in it.
     pub fn new(mesh: Mesh) -> Self {
-        Graph { mesh, nodes: Vec::new(), values: Vec::new(), outputs: BTreeMap::new() }
+        Graph {
+            mesh,
+            nodes: Vec::new(),
+            values: Vec::new(),
+            outputs: BTreeMap::new(),
+        }
     }
 
     /// The mesh.
@@ -130,9 +138,10 @@ impl Graph {
     ) -> Result<Vec<Value>> {
         let specs: Vec<Spec> = inputs.iter().map(|&v| self.spec(v).clone()).collect();
         let outputs = operator.infer(&self.mesh, &specs).map_err(|e| match e {
-            EngineError::Operator { why, .. } => {
-                EngineError::Operator { operator: name.to_owned(), why }
-            }
+            EngineError::Operator { why, .. } => EngineError::Operator {
+                operator: name.to_owned(),
+                why,
+            },
             other => other,
         })?;
         for spec in &outputs {
@@ -156,7 +165,11 @@ impl Graph {
             (Ok(from), Ok(to)) => Some(from.relayout(&self.mesh, &to.layout)?),
             _ => None,
         };
-        let times = self.nodes.iter().filter(|n| matches!(n.kind, Kind::Relayout { .. })).count();
+        let times = self
+            .nodes
+            .iter()
+            .filter(|n| matches!(n.kind, Kind::Relayout { .. }))
+            .count();
         let name = format!("relayout {times} of {}", self.values[value.0].name);
         let made = self.node(&name, Kind::Relayout { there, back }, &[value], vec![end])?;
         Ok(made[0])
@@ -180,14 +193,20 @@ impl Graph {
 
     /// Names of the sources with their values: inputs and parameters, in the order of their making.
     pub fn sources(&self) -> impl Iterator<Item = (&str, Value)> {
-        let sources = self.nodes.iter().filter(|n| matches!(n.kind, Kind::Source { .. }));
+        let sources = self
+            .nodes
+            .iter()
+            .filter(|n| matches!(n.kind, Kind::Source { .. }));
         sources.map(|n| (n.name.as_str(), n.outputs[0]))
     }
 
     /// Names of the parameters with their values, in the order of their making.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, Value)> {
         let held = |n: &&Node| matches!(n.kind, Kind::Source { held: true });
-        self.nodes.iter().filter(held).map(|n| (n.name.as_str(), n.outputs[0]))
+        self.nodes
+            .iter()
+            .filter(held)
+            .map(|n| (n.name.as_str(), n.outputs[0]))
     }
 
     /// Names of the outputs with their values, in the order of the names.
@@ -213,11 +232,20 @@ impl Graph {
         let mut outputs = Vec::new();
         for (i, spec) in specs.into_iter().enumerate() {
             outputs.push(Value(self.values.len()));
-            let name = if several { format!("{name}.{i}") } else { name.to_owned() };
+            let name = if several {
+                format!("{name}.{i}")
+            } else {
+                name.to_owned()
+            };
             self.values.push(Tensor { name, spec, held });
         }
         let made = outputs.clone();
-        self.nodes.push(Node { name: name.to_owned(), kind, inputs: inputs.to_vec(), outputs });
+        self.nodes.push(Node {
+            name: name.to_owned(),
+            kind,
+            inputs: inputs.to_vec(),
+            outputs,
+        });
         Ok(made)
     }
 

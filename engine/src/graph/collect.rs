@@ -41,8 +41,10 @@ pub(crate) fn sum<'s, T: Moment>(
     let scope = uses[0].scope();
     let mut builder = OperatorBuilder::new(format!("Sum of {name}"), scope);
     let count = uses.len();
-    let mut inputs: Vec<_> =
-        uses.into_iter().map(|stream| builder.new_input(stream, Pipeline)).collect();
+    let mut inputs: Vec<_> = uses
+        .into_iter()
+        .map(|stream| builder.new_input(stream, Pipeline))
+        .collect();
     let (output, sums) = builder.new_output::<Batch>();
     let mut output = OutputBuilder::<_, Batches>::from(output);
     builder.build(move |capabilities| {
@@ -51,9 +53,15 @@ pub(crate) fn sum<'s, T: Moment>(
         move |frontiers: &[MutableAntichain<T>]| {
             for (port, input) in inputs.iter_mut().enumerate() {
                 input.for_each(|cap, batch| {
-                    let Some(time) = cap.stamp().elements().first().cloned() else { return };
+                    let Some(time) = cap.stamp().elements().first().cloned() else {
+                        return;
+                    };
                     for shard in batch.shards.drain(..) {
-                        let slot = if held { (time.version(), 0) } else { (time.clone(), shard.key) };
+                        let slot = if held {
+                            (time.version(), 0)
+                        } else {
+                            (time.clone(), shard.key)
+                        };
                         let entry = open.entry(slot).or_insert_with(|| Open {
                             capability: cap.delayed(&time, 0),
                             sum: None,
@@ -76,7 +84,8 @@ pub(crate) fn sum<'s, T: Moment>(
                     entry.waiting.len() + entry.added == count || closed(&slot.0)
                 };
                 while let Some(first) = entry.waiting.first_entry() {
-                    if !complete && !(held && closed(&first.key().0)) {
+                    let next = complete || (held && closed(&first.key().0));
+                    if !next {
                         break;
                     }
                     let part = first.remove();
@@ -92,7 +101,12 @@ pub(crate) fn sum<'s, T: Moment>(
             }
             let mut out = output.activate();
             for slot in done {
-                if let Some(Open { capability, sum: Some(mut sum), .. }) = open.remove(&slot) {
+                if let Some(Open {
+                    capability,
+                    sum: Some(mut sum),
+                    ..
+                }) = open.remove(&slot)
+                {
                     sum.key = slot.1;
                     out.session(&capability).give(sum);
                 }

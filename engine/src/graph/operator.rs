@@ -124,14 +124,19 @@ impl Site {
 
     /// Global index of each local index of input `i`, per dimension.
     pub fn input_indices(&self, i: usize) -> Vec<Vec<usize>> {
-        self.inputs[i].layout.indices(&self.mesh, &self.inputs[i].shape, self.worker)
+        self.inputs[i]
+            .layout
+            .indices(&self.mesh, &self.inputs[i].shape, self.worker)
     }
 
     /// An [`EngineError::Operator`] that names this operator, its worker and its time.
     pub fn error(&self, why: impl Into<String>) -> EngineError {
         let [outer, inner] = self.moment;
         EngineError::Operator {
-            operator: format!("{} on worker {} at ({outer}, {inner})", self.name, self.worker),
+            operator: format!(
+                "{} on worker {} at ({outer}, {inner})",
+                self.name, self.worker
+            ),
             why: why.into(),
         }
     }
@@ -151,7 +156,10 @@ pub struct Saved {
 impl Saved {
     /// Keeps `value`, which holds `bytes` bytes of tensors.
     pub fn new<V: 'static>(value: V, bytes: usize) -> Self {
-        Saved { value: Box::new(value), bytes }
+        Saved {
+            value: Box::new(value),
+            bytes,
+        }
     }
 
     /// Keeps whole shards.

@@ -9,17 +9,24 @@ use crate::relayout::Relayout;
 impl Graph {
     /// Bytes that `worker` sends to others in the relayouts of one forward pass.
     pub fn bytes_sent(&self, worker: usize) -> usize {
-        self.relayouts().map(|(there, _)| there.bytes_sent(worker)).sum()
+        self.relayouts()
+            .map(|(there, _)| there.bytes_sent(worker))
+            .sum()
     }
 
     /// Bytes that `worker` sends to others in the adjoints of all relayouts.
     pub fn bytes_sent_back(&self, worker: usize) -> usize {
-        self.relayouts().filter_map(|(_, back)| back).map(|back| back.bytes_sent(worker)).sum()
+        self.relayouts()
+            .filter_map(|(_, back)| back)
+            .map(|back| back.bytes_sent(worker))
+            .sum()
     }
 
     /// Bytes of the pieces of all parameters on `worker`.
     pub fn parameter_bytes(&self, worker: usize) -> usize {
-        self.parameters().map(|(_, v)| self.spec(v).bytes(&self.mesh, worker)).sum()
+        self.parameters()
+            .map(|(_, v)| self.spec(v).bytes(&self.mesh, worker))
+            .sum()
     }
 
     fn relayouts(&self) -> impl Iterator<Item = (&Relayout, Option<&Relayout>)> {
@@ -110,15 +117,22 @@ impl fmt::Display for Graph {
         for node in &self.nodes {
             for &out in &node.outputs {
                 let tensor = &self.values[out.0];
-                let from: Vec<&str> =
-                    node.inputs.iter().map(|v| self.values[v.0].name.as_str()).collect();
+                let from: Vec<&str> = node
+                    .inputs
+                    .iter()
+                    .map(|v| self.values[v.0].name.as_str())
+                    .collect();
                 let ends = self.outputs.iter().filter(|(_, v)| **v == out);
                 let ends: Vec<String> = ends.map(|(name, _)| format!(" => {name}")).collect();
                 writeln!(
                     f,
                     "{}{}: {} {} [{}]{}",
                     tensor.name,
-                    if from.is_empty() { String::new() } else { format!(" ({})", from.join(", ")) },
+                    if from.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" ({})", from.join(", "))
+                    },
                     tensor.spec,
                     self.bytes_of(out),
                     self.doing(node),
@@ -146,5 +160,9 @@ fn bytes(n: usize) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", units[unit]) }
+    if unit == 0 {
+        format!("{n} B")
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
 }

@@ -39,15 +39,23 @@ impl Graph {
         moment: [u64; 2],
         key: u64,
     ) -> Result<Rehearsal<'_>> {
-        let mut now = Rehearsal { graph: self, values: Vec::new(), saved: Vec::new(), moment, key };
+        let mut now = Rehearsal {
+            graph: self,
+            values: Vec::new(),
+            saved: Vec::new(),
+            moment,
+            key,
+        };
         for node in &self.nodes {
             let mut saved = Vec::new();
             match &node.kind {
                 Kind::Source { .. } => {
-                    let pieces = sources.get(&node.name).ok_or_else(|| EngineError::Operator {
-                        operator: node.name.clone(),
-                        why: "the source has no pieces; give one per worker".to_owned(),
-                    })?;
+                    let pieces = sources
+                        .get(&node.name)
+                        .ok_or_else(|| EngineError::Operator {
+                            operator: node.name.clone(),
+                            why: "the source has no pieces; give one per worker".to_owned(),
+                        })?;
                     now.values.push(pieces.clone());
                 }
                 Kind::Relayout { there, .. } => {
@@ -86,12 +94,17 @@ impl Rehearsal<'_> {
     }
 
     fn on(&self, worker: usize, values: &[Value]) -> Vec<Shard> {
-        values.iter().map(|v| self.values[v.0][worker].clone()).collect()
+        values
+            .iter()
+            .map(|v| self.values[v.0][worker].clone())
+            .collect()
     }
 
     fn zeros(&self, value: Value) -> Pieces {
         let workers = 0..self.graph.mesh.workers();
-        workers.map(|w| self.graph.spec(value).zero(&self.graph.mesh, w, 0)).collect()
+        workers
+            .map(|w| self.graph.spec(value).zero(&self.graph.mesh, w, 0))
+            .collect()
     }
 
     /// The derivative of all values along a change of the sources; sources that are not named do
@@ -112,11 +125,14 @@ impl Rehearsal<'_> {
                 }
                 Kind::Apply(operator) => {
                     let mut made = vec![Vec::new(); node.outputs.len()];
-                    for worker in 0..self.graph.mesh.workers() {
+                    for (worker, saved) in self.saved[at].iter().enumerate() {
                         let site = self.site(node, worker);
-                        let changes: Vec<Shard> =
-                            node.inputs.iter().map(|v| tangents[v.0][worker].clone()).collect();
-                        let outputs = operator.tangent(&site, &self.saved[at][worker], &changes)?;
+                        let changes: Vec<Shard> = node
+                            .inputs
+                            .iter()
+                            .map(|v| tangents[v.0][worker].clone())
+                            .collect();
+                        let outputs = operator.tangent(&site, saved, &changes)?;
                         expect(&site, &site.outputs, &outputs, "tangent of output")?;
                         for (pieces, shard) in made.iter_mut().zip(outputs) {
                             pieces.push(shard);
@@ -157,7 +173,12 @@ impl Rehearsal<'_> {
                 continue;
             }
             match (&node.kind, cotangents.as_slice()) {
-                (Kind::Relayout { back: Some(back), .. }, [Some(whole)]) => {
+                (
+                    Kind::Relayout {
+                        back: Some(back), ..
+                    },
+                    [Some(whole)],
+                ) => {
                     uses[node.inputs[0].0].insert((at, 0), back.apply(whole)?);
                 }
                 (Kind::Apply(operator), _) => {
@@ -169,7 +190,10 @@ impl Rehearsal<'_> {
                         let answers = transposed(&**operator, &site, saved, parts, &wanted)?;
                         for (i, answer) in answers.into_iter().enumerate() {
                             if let Some(answer) = answer {
-                                uses[node.inputs[i].0].entry((at, i)).or_default().push(answer);
+                                uses[node.inputs[i].0]
+                                    .entry((at, i))
+                                    .or_default()
+                                    .push(answer);
                             }
                         }
                     }
@@ -186,7 +210,9 @@ impl Rehearsal<'_> {
         uses: BTreeMap<(usize, usize), Pieces>,
     ) -> Result<Option<Pieces>> {
         let mut parts = uses.into_values();
-        let Some(mut whole) = parts.next() else { return Ok(None) };
+        let Some(mut whole) = parts.next() else {
+            return Ok(None);
+        };
         let spec = self.graph.spec(value).dual()?;
         for part in parts {
             let pairs = whole.into_iter().zip(&part);

@@ -30,7 +30,9 @@ impl Delivery {
         stream: Stream<'s, T, Batch>,
         edge: u64,
     ) -> Stream<'s, T, Batch> {
-        let Delivery::Shuffled(seed) = self else { return stream };
+        let Delivery::Shuffled(seed) = self else {
+            return stream;
+        };
         let scope = stream.scope();
         let worker = scope.index() as u64;
         stream.unary::<Batches, _, _, _>(Pipeline, "Shuffle", move |_, info| {
@@ -39,7 +41,9 @@ impl Delivery {
             let mut waiting = Vec::new();
             move |input, output| {
                 input.for_each(|cap, batch| {
-                    let Some(time) = cap.stamp().elements().first().cloned() else { return };
+                    let Some(time) = cap.stamp().elements().first().cloned() else {
+                        return;
+                    };
                     for shard in batch.shards.drain(..) {
                         waiting.push((cap.delayed(&time, 0), shard));
                     }

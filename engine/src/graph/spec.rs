@@ -38,7 +38,12 @@ pub struct Spec {
 impl Spec {
     /// A tensor of plain numbers.
     pub fn new(shape: impl Into<Vec<usize>>, dtype: DType, layout: Layout) -> Self {
-        Spec { shape: shape.into(), dtype, layout, rows: Rows::Plain }
+        Spec {
+            shape: shape.into(),
+            dtype,
+            layout,
+            rows: Rows::Plain,
+        }
     }
 
     /// The same tensor with rows `(m, v…)`.
@@ -49,7 +54,10 @@ impl Spec {
 
     /// The same tensor elsewhere.
     pub fn with_layout(&self, layout: Layout) -> Self {
-        Spec { layout, ..self.clone() }
+        Spec {
+            layout,
+            ..self.clone()
+        }
     }
 
     /// Whether a derivative with respect to it exists: its numbers are floating-point.
@@ -65,12 +73,20 @@ impl Spec {
     pub fn check(&self, mesh: &Mesh) -> Result<()> {
         self.layout.check(mesh, &self.shape, self.dtype)?;
         let fail = |why: &str| {
-            Err(EngineError::Layout { layout: self.to_string(), why: why.to_owned() })
+            Err(EngineError::Layout {
+                layout: self.to_string(),
+                why: why.to_owned(),
+            })
         };
         let last = self.shape.len().wrapping_sub(1);
         let sums = |p: &Placement| {
-            matches!(p, Placement::Halo { overlap: Overlap::Sums, .. })
-                || *p == Placement::Partial(Monoid::Sum)
+            matches!(
+                p,
+                Placement::Halo {
+                    overlap: Overlap::Sums,
+                    ..
+                }
+            ) || *p == Placement::Partial(Monoid::Sum)
         };
         match self.rows {
             Rows::Plain if self.layout.monoid() == Some(Monoid::LogSumExp) => {
@@ -105,9 +121,13 @@ impl Spec {
                     Placement::Split { .. } => Ok(*p),
                     Placement::Same => Ok(Placement::Partial(Monoid::LogSumExp)),
                     Placement::Partial(Monoid::LogSumExp) => Ok(Placement::Same),
-                    _ => Err(none("scaled rows are split, the same, or Partial(LogSumExp)")),
+                    _ => Err(none(
+                        "scaled rows are split, the same, or Partial(LogSumExp)",
+                    )),
                 });
-                Layout { axes: axes.collect::<Result<Vec<_>>>()? }
+                Layout {
+                    axes: axes.collect::<Result<Vec<_>>>()?,
+                }
             }
         };
         Ok(self.with_layout(layout))
@@ -171,7 +191,11 @@ impl Spec {
     pub(crate) fn add(&self, sum: Shard, other: &Shard) -> Shard {
         let (key, shape) = (sum.key, sum.shape.clone());
         let row = shape.last().copied().unwrap_or(1).max(1);
-        let run = Run { a: 0, b: 0, len: sum.len() };
+        let run = Run {
+            a: 0,
+            b: 0,
+            len: sum.len(),
+        };
         let mut data = sum.into_data();
         self.monoid().merge(&mut data, other.data(), run, row);
         Shard::new(key, shape, data)
@@ -185,7 +209,13 @@ impl Spec {
     }
 
     /// An error unless `piece` has the local shape and the type of this tensor on `worker`.
-    pub(crate) fn fits(&self, mesh: &Mesh, worker: usize, piece: &Shard, place: &str) -> Result<()> {
+    pub(crate) fn fits(
+        &self,
+        mesh: &Mesh,
+        worker: usize,
+        piece: &Shard,
+        place: &str,
+    ) -> Result<()> {
         let want = self.local_shape(mesh, worker);
         if piece.shape == want && piece.dtype() == self.dtype {
             return Ok(());
@@ -200,7 +230,11 @@ impl Spec {
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = if self.rows == Rows::Scaled { " scaled" } else { "" };
+        let rows = if self.rows == Rows::Scaled {
+            " scaled"
+        } else {
+            ""
+        };
         write!(f, "{:?}{:?}{rows} {}", self.dtype, self.shape, self.layout)
     }
 }

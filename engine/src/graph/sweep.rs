@@ -64,7 +64,9 @@ impl Sweep {
     pub(crate) fn wanted(&self, node: &Node) -> Vec<bool> {
         let inputs = node.inputs.iter().enumerate();
         let comes = node.outputs.iter().any(|&v| self.has(v));
-        inputs.map(|(i, &v)| comes && self.has(v) && passes(node, i)).collect()
+        inputs
+            .map(|(i, &v)| comes && self.has(v) && passes(node, i))
+            .collect()
     }
 }
 

@@ -81,7 +81,10 @@ impl<'s, T: Moment> Wired<'s, T> {
 
     /// The streams of the outputs.
     pub fn outputs(&self) -> Streams<'s, T> {
-        self.outputs.iter().map(|(name, v)| (name.clone(), self.stream(*v))).collect()
+        self.outputs
+            .iter()
+            .map(|(name, v)| (name.clone(), self.stream(*v)))
+            .collect()
     }
 
     /// What waits on this worker for cotangents.
@@ -117,17 +120,22 @@ impl Graph {
             values: Vec::new(),
             keeps: Vec::new(),
             delivery,
-            outputs: self.outputs().map(|(name, v)| (name.to_owned(), v)).collect(),
+            outputs: self
+                .outputs()
+                .map(|(name, v)| (name.to_owned(), v))
+                .collect(),
             kept: Rc::new(Kept::default()),
         };
         for (at, node) in self.nodes.iter().enumerate() {
             let mut keeps = None;
             match &node.kind {
                 Kind::Source { .. } => {
-                    let feed = feeds.remove(&node.name).ok_or_else(|| EngineError::Operator {
-                        operator: node.name.clone(),
-                        why: "the source has no stream; feed it when the graph is wired".into(),
-                    })?;
+                    let feed = feeds
+                        .remove(&node.name)
+                        .ok_or_else(|| EngineError::Operator {
+                            operator: node.name.clone(),
+                            why: "the source has no stream; feed it when the graph is wired".into(),
+                        })?;
                     self.covers(feed.scope().peers())?;
                     wired.values.push(feed);
                 }
@@ -140,10 +148,11 @@ impl Graph {
                     let ports: Vec<_> = streams
                         .map(|(i, &v)| (wired.edge(v, at, i), self.values[v.0].held))
                         .collect();
-                    let Some((first, _)) = ports.first() else { continue };
+                    let Some((first, _)) = ports.first() else {
+                        continue;
+                    };
                     let site = self.site(node, first.scope().index());
-                    let (outputs, kept) =
-                        apply(Arc::clone(operator), site, ports, self.held(node));
+                    let (outputs, kept) = apply(Arc::clone(operator), site, ports, self.held(node));
                     wired.values.extend(outputs);
                     keeps = Some(kept);
                 }
@@ -170,7 +179,8 @@ impl Graph {
 impl<'s, T: Moment> Wired<'s, T> {
     /// The stream of a value on its way to input `port` of node `at`.
     fn edge(&self, value: Value, at: usize, port: usize) -> Stream<'s, T, Batch> {
-        self.delivery.deliver(self.stream(value), (at as u64) << 8 | port as u64)
+        self.delivery
+            .deliver(self.stream(value), (at as u64) << 8 | port as u64)
     }
 }
 
@@ -200,8 +210,10 @@ fn apply<'s, T: Moment>(
     let mut builder = OperatorBuilder::new(site.name.clone(), scope);
     // a port holds when its messages serve many moments of this operator
     let holds: Vec<bool> = ports.iter().map(|(_, port)| *port && !held).collect();
-    let mut inputs: Vec<_> =
-        ports.into_iter().map(|(stream, _)| builder.new_input(stream, Pipeline)).collect();
+    let mut inputs: Vec<_> = ports
+        .into_iter()
+        .map(|(stream, _)| builder.new_input(stream, Pipeline))
+        .collect();
     let (mut outputs, mut streams) = (Vec::new(), Vec::new());
     for _ in 0..site.outputs.len() {
         let (output, stream) = builder.new_output::<Batch>();
@@ -217,13 +229,19 @@ fn apply<'s, T: Moment>(
         move |frontiers: &[MutableAntichain<T>]| {
             for (port, input) in inputs.iter_mut().enumerate() {
                 input.for_each(|cap, batch| {
-                    let Some(time) = cap.stamp().elements().first().cloned() else { return };
+                    let Some(time) = cap.stamp().elements().first().cloned() else {
+                        return;
+                    };
                     for shard in batch.shards.drain(..) {
                         if holds[port] {
                             versions.insert((time.version(), port), shard);
                             continue;
                         }
-                        let slot = if held { (time.version(), 0) } else { (time.clone(), shard.key) };
+                        let slot = if held {
+                            (time.version(), 0)
+                        } else {
+                            (time.clone(), shard.key)
+                        };
                         let entry = open.entry(slot).or_insert_with(|| Open {
                             capabilities: (0..=site.outputs.len())
                                 .map(|out| cap.delayed(&time, out))
@@ -255,7 +273,9 @@ fn apply<'s, T: Moment>(
                 }
             }
             for (time, key) in ready {
-                let Some(entry) = open.remove(&(time.clone(), key)) else { continue };
+                let Some(entry) = open.remove(&(time.clone(), key)) else {
+                    continue;
+                };
                 let parts = entry.parts.into_iter().enumerate();
                 let shards: Vec<Shard> = parts
                     .filter_map(|(port, part)| {
@@ -303,7 +323,12 @@ pub(crate) fn checked(
     shards: &[Shard],
 ) -> Result<(Vec<Shard>, Saved)> {
     for (i, (shard, spec)) in shards.iter().zip(&site.inputs).enumerate() {
-        spec.fits(&site.mesh, site.worker, shard, &format!("input {i} of {}", site.name))?;
+        spec.fits(
+            &site.mesh,
+            site.worker,
+            shard,
+            &format!("input {i} of {}", site.name),
+        )?;
     }
     let (made, saved) = operator.forward(site, shards)?;
     expect(site, &site.outputs, &made, "output")?;
@@ -318,10 +343,19 @@ pub(crate) fn expect(
     what: &str,
 ) -> Result<()> {
     if made.len() != specs.len() {
-        return Err(site.error(format!("it gave {} {what}s, not {}", made.len(), specs.len())));
+        return Err(site.error(format!(
+            "it gave {} {what}s, not {}",
+            made.len(),
+            specs.len()
+        )));
     }
     for (i, (shard, spec)) in made.iter().zip(specs).enumerate() {
-        spec.fits(&site.mesh, site.worker, shard, &format!("{what} {i} of {}", site.name))?;
+        spec.fits(
+            &site.mesh,
+            site.worker,
+            shard,
+            &format!("{what} {i} of {}", site.name),
+        )?;
     }
     Ok(())
 }

@@ -46,7 +46,12 @@ impl Case {
     }
 
     fn push(mut self, shape: &[usize], dtype: DType, rows: Rows, range: Range<f64>) -> Self {
-        self.inputs.push(Input { shape: shape.to_vec(), dtype, rows, range });
+        self.inputs.push(Input {
+            shape: shape.to_vec(),
+            dtype,
+            rows,
+            range,
+        });
         self
     }
 
@@ -62,14 +67,22 @@ impl Case {
 
     /// An input of integers drawn from `range`.
     pub fn integer_input(self, shape: &[usize], range: Range<i64>) -> Self {
-        self.push(shape, DType::I64, Rows::Plain, range.start as f64..range.end as f64)
+        self.push(
+            shape,
+            DType::I64,
+            Rows::Plain,
+            range.start as f64..range.end as f64,
+        )
     }
 
     /// Placements of the inputs that are right on one axis of 1, 2, 3 and 4 workers.
     pub fn on_line<const N: usize>(mut self, placements: [Placement; N]) -> Self {
         for workers in 1..=4 {
             let layouts = placements.map(|p| Layout::new([p])).to_vec();
-            self.placings.push(Placing { mesh: Mesh::line("x", workers), layouts });
+            self.placings.push(Placing {
+                mesh: Mesh::line("x", workers),
+                layouts,
+            });
         }
         self
     }
@@ -81,7 +94,10 @@ impl Case {
     pub fn on_plane<const N: usize>(mut self, placements: [[Placement; 2]; N]) -> Result<Self> {
         for [x, y] in [[2, 2], [1, 3], [3, 2]] {
             let layouts = placements.map(Layout::new).to_vec();
-            self.placings.push(Placing { mesh: Mesh::new([("x", x), ("y", y)])?, layouts });
+            self.placings.push(Placing {
+                mesh: Mesh::new([("x", x), ("y", y)])?,
+                layouts,
+            });
         }
         Ok(self)
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::error::{EngineError, Result};
 use crate::fabric::Fabric;
-use crate::graph::{Delivery, Graph, Rehearsal, Spec, Value};
+use crate::graph::{Delivery, Rehearsal, Spec, Value};
+use crate::laws::bench::{Bench, Whole, sample};
 use crate::laws::case::{Case, Placing};
 use crate::laws::perform::{Sample, perform};
-use crate::laws::vector::{cut, direction, distance, draw, pair, shifted, vector};
+use crate::laws::vector::{distance, pair, shifted, vector};
 use crate::layout::Layout;
 use crate::mesh::Mesh;
 use crate::shard::{Data, Shard};
@@ -31,72 +32,6 @@ pub struct Figures {
     pub layouts: f64,
     /// Meshes and layouts that were tried.
     pub placings: usize,
-}
-
-/// Whole tensors of one experiment.
-struct Whole {
-    sources: BTreeMap<String, Data>,
-    changes: BTreeMap<String, Data>,
-    seeds: Vec<Data>,
-}
-
-/// A graph of one operator, with its inputs and outputs.
-struct Bench {
-    graph: Graph,
-    inputs: Vec<(String, Value)>,
-    outputs: Vec<(String, Value)>,
-    /// Inputs with a derivative.
-    smooth: Vec<(String, Value)>,
-}
-
-impl Bench {
-    fn build(case: &Case, mesh: &Mesh, layouts: &[Layout]) -> Result<Self> {
-        let mut graph = Graph::new(mesh.clone());
-        let mut inputs = Vec::new();
-        for (i, (input, layout)) in case.inputs.iter().zip(layouts).enumerate() {
-            let mut spec = Spec::new(input.shape.clone(), input.dtype, layout.clone());
-            spec.rows = input.rows;
-            let name = format!("input {i}");
-            inputs.push((name.clone(), graph.input(&name, spec)?));
-        }
-        let values: Vec<Value> = inputs.iter().map(|(_, v)| *v).collect();
-        let made = graph.apply_all("operator", case.operator.clone(), &values)?;
-        let outputs: Vec<(String, Value)> =
-            made.iter().enumerate().map(|(i, v)| (format!("output {i}"), *v)).collect();
-        for (name, value) in &outputs {
-            graph.output(name, *value)?;
-        }
-        let smooth = inputs.iter().enumerate().filter(|(i, (_, v))| {
-            case.operator.differentiable(*i) && graph.spec(*v).is_real()
-        });
-        let smooth = smooth.map(|(_, named)| named.clone()).collect();
-        Ok(Bench { graph, inputs, outputs, smooth })
-    }
-
-    fn spread(&self, tensors: &BTreeMap<String, Data>) -> Result<BTreeMap<String, Vec<Shard>>> {
-        let chosen = self.inputs.iter().filter_map(|(n, v)| Some((n, v, tensors.get(n)?)));
-        chosen
-            .map(|(name, v, data)| {
-                Ok((name.clone(), cut(self.graph.spec(*v), self.graph.mesh(), 0, data)?))
-            })
-            .collect()
-    }
-
-    /// Pieces of the cotangents of the outputs.
-    fn seeds(&self, seeds: &[Data]) -> Result<BTreeMap<Value, Vec<Shard>>> {
-        let named = self.outputs.iter().zip(seeds);
-        named
-            .filter(|((_, v), _)| self.graph.spec(*v).is_real())
-            .map(|((_, v), data)| {
-                let dual = self.graph.spec(*v).dual()?;
-                Ok((*v, cut(&dual, self.graph.mesh(), 0, data)?))
-            })
-            .collect()
-    }
-
-    fn whole(&self, spec: &Spec, pieces: &[Shard]) -> Result<Data> {
-        spec.join(self.graph.mesh(), pieces)
-    }
 }
 
 /// Values, tangents of the outputs and cotangents of the inputs, as whole tensors.
@@ -123,7 +58,10 @@ pub fn check(case: &Case) -> Result<Figures> {
         let bench = Bench::build(case, &placing.mesh, &placing.layouts)?;
         let found = answers(case, &bench, &whole, &mut figures)?;
         let specs = |named: &[(String, Value)]| -> Vec<Spec> {
-            named.iter().map(|(_, v)| bench.graph.spec(*v).clone()).collect()
+            named
+                .iter()
+                .map(|(_, v)| bench.graph.spec(*v).clone())
+                .collect()
         };
         let (outs, ins) = (specs(&bench.outputs), specs(&bench.smooth));
         for (what, specs, a, b) in [
@@ -144,33 +82,25 @@ pub fn check(case: &Case) -> Result<Figures> {
     Ok(figures)
 }
 
-fn sample(case: &Case, bench: &Bench, seed: u64) -> Whole {
-    let seed = seed << 16;
-    let inputs = bench.inputs.iter().zip(&case.inputs).enumerate();
-    let sources = inputs
-        .map(|(i, ((name, _), input))| (name.clone(), draw(input, seed + i as u64)))
-        .collect();
-    let smooth = bench.smooth.iter().enumerate();
-    let changes = smooth
-        .map(|(i, (name, v))| (name.clone(), direction(bench.graph.spec(*v), seed + 100 + i as u64)))
-        .collect();
-    let outputs = bench.outputs.iter().enumerate();
-    let seeds =
-        outputs.map(|(i, (_, v))| direction(bench.graph.spec(*v), seed + 200 + i as u64)).collect();
-    Whole { sources, changes, seeds }
-}
-
 /// Values, tangents and cotangents; holds the adjoint law on the way.
 fn answers(case: &Case, bench: &Bench, whole: &Whole, figures: &mut Figures) -> Result<Answers> {
-    let now = bench.graph.rehearse(&bench.spread(&whole.sources)?, [0, 0], 0)?;
+    let now = bench
+        .graph
+        .rehearse(&bench.spread(&whole.sources)?, [0, 0], 0)?;
     let changes = bench.spread(&whole.changes)?;
     let tangents = now.tangent(&changes)?;
     let seeds = bench.seeds(&whole.seeds)?;
     let wrt: Vec<Value> = bench.smooth.iter().map(|(_, v)| *v).collect();
-    let cotangents =
-        if wrt.is_empty() { BTreeMap::new() } else { now.adjoint(&seeds, &wrt)? };
+    let cotangents = if wrt.is_empty() {
+        BTreeMap::new()
+    } else {
+        now.adjoint(&seeds, &wrt)?
+    };
     let inner = |spec: &Spec, a: &[Shard], b: &[Shard]| -> f64 {
-        a.iter().zip(b).map(|(a, b)| pair(spec, a.data(), b.data())).sum()
+        a.iter()
+            .zip(b)
+            .map(|(a, b)| pair(spec, a.data(), b.data()))
+            .sum()
     };
     let (mut left, mut size) = (0.0, 0.0);
     for (v, seed) in &seeds {
@@ -178,21 +108,34 @@ fn answers(case: &Case, bench: &Bench, whole: &Whole, figures: &mut Figures) -> 
         left += inner(spec, &tangents[v.0], seed);
         let parts = tangents[v.0].iter().zip(seed);
         size += parts
-            .map(|(a, b)| pair(spec, a.data(), a.data()).sqrt() * pair(spec, b.data(), b.data()).sqrt())
+            .map(|(a, b)| {
+                pair(spec, a.data(), a.data()).sqrt() * pair(spec, b.data(), b.data()).sqrt()
+            })
             .sum::<f64>();
     }
     let right: f64 = bench
         .smooth
         .iter()
         .filter_map(|(name, v)| {
-            Some(inner(bench.graph.spec(*v), changes.get(name)?, cotangents.get(v)?))
+            Some(inner(
+                bench.graph.spec(*v),
+                changes.get(name)?,
+                cotangents.get(v)?,
+            ))
         })
         .sum();
-    let apart = if left == right { 0.0 } else { (left - right).abs() / size };
+    let apart = if left == right {
+        0.0
+    } else {
+        (left - right).abs() / size
+    };
     figures.adjoint = figures.adjoint.max(apart);
     if apart.is_nan() || apart > EXACT {
-        let specs: Vec<String> =
-            bench.inputs.iter().map(|(_, v)| bench.graph.spec(*v).to_string()).collect();
+        let specs: Vec<String> = bench
+            .inputs
+            .iter()
+            .map(|(_, v)| bench.graph.spec(*v).to_string())
+            .collect();
         return Err(broken(
             case,
             format!("<J dx, y> = {left} and <dx, J* y> = {right} for inputs {specs:?}"),
@@ -201,7 +144,9 @@ fn answers(case: &Case, bench: &Bench, whole: &Whole, figures: &mut Figures) -> 
     let join = |spec: &Spec, pieces: &[Shard]| bench.whole(spec, pieces);
     let of = |pieces: &dyn Fn(Value) -> Vec<Shard>| -> Result<Vec<Data>> {
         let outputs = bench.outputs.iter();
-        outputs.map(|(_, v)| join(bench.graph.spec(*v), &pieces(*v))).collect()
+        outputs
+            .map(|(_, v)| join(bench.graph.spec(*v), &pieces(*v)))
+            .collect()
     };
     let smooth = bench.smooth.iter().map(|(_, v)| {
         let found = cotangents.get(v).map_or(&[] as &[Shard], Vec::as_slice);
@@ -225,7 +170,12 @@ fn differences(
     let at = |h: f64| -> Result<Vec<Vec<f64>>> {
         let mut sources = whole.sources.clone();
         for (name, v) in &bench.smooth {
-            let moved = shifted(bench.graph.spec(*v), &sources[name], &whole.changes[name], h);
+            let moved = shifted(
+                bench.graph.spec(*v),
+                &sources[name],
+                &whole.changes[name],
+                h,
+            );
             sources.insert(name.clone(), moved);
         }
         let now: Rehearsal<'_> = bench.graph.rehearse(&bench.spread(&sources)?, [0, 0], 0)?;
@@ -239,13 +189,18 @@ fn differences(
     let centred = |h: f64| -> Result<Vec<Vec<f64>>> {
         let pairs = at(h)?.into_iter().zip(at(-h)?);
         let slope = |(a, b): (f64, f64)| (a - b) / (2.0 * h);
-        Ok(pairs.map(|(a, b)| a.into_iter().zip(b).map(slope).collect()).collect())
+        Ok(pairs
+            .map(|(a, b)| a.into_iter().zip(b).map(slope).collect())
+            .collect())
     };
     let (coarse, fine) = (centred(STEP)?, centred(STEP / 2.0)?);
     for (i, (coarse, fine)) in coarse.iter().zip(&fine).enumerate() {
         let spec = bench.graph.spec(bench.outputs[i].1);
-        let limit: Vec<f64> =
-            coarse.iter().zip(fine).map(|(c, f)| (4.0 * f - c) / 3.0).collect();
+        let limit: Vec<f64> = coarse
+            .iter()
+            .zip(fine)
+            .map(|(c, f)| (4.0 * f - c) / 3.0)
+            .collect();
         let tangent = vector(spec, &reference.tangents[i], &reference.outputs[i]);
         let apart = distance(&limit, &tangent);
         figures.tangent = figures.tangent.max(apart);
@@ -259,13 +214,19 @@ fn differences(
 
 /// Shuffled delivery gives the bits of the rehearsal, for several moments and keys at once.
 fn order(case: &Case, placing: &Placing, bench: &Bench) -> Result<()> {
-    let moments = [(Tick::new(0, 0), 0), (Tick::new(0, 1), 0), (Tick::new(0, 1), 7)];
+    let moments = [
+        (Tick::new(0, 0), 0),
+        (Tick::new(0, 1), 0),
+        (Tick::new(0, 1), 7),
+    ];
     let wrt: Vec<&str> = bench.smooth.iter().map(|(name, _)| name.as_str()).collect();
     let (mut samples, mut expected) = (Vec::new(), BTreeMap::new());
     for (i, (moment, key)) in moments.into_iter().enumerate() {
         let whole = sample(case, bench, 2 + i as u64);
         let sources = bench.spread(&whole.sources)?;
-        let now = bench.graph.rehearse(&sources, [moment.step, moment.micro], key)?;
+        let now = bench
+            .graph
+            .rehearse(&sources, [moment.step, moment.micro], key)?;
         let seeds = bench.seeds(&whole.seeds)?;
         let values: Vec<Value> = bench.smooth.iter().map(|(_, v)| *v).collect();
         if !values.is_empty() {
@@ -277,12 +238,26 @@ fn order(case: &Case, placing: &Placing, bench: &Bench) -> Result<()> {
         for (name, v) in &bench.outputs {
             expected.insert((name.clone(), moment, key), now.value(*v).to_vec());
         }
-        let named = bench.outputs.iter().filter_map(|(n, v)| Some((n.clone(), seeds.get(v)?.clone())));
-        samples.push(Sample { moment, key, sources, seeds: named.collect() });
+        let named = bench
+            .outputs
+            .iter()
+            .filter_map(|(n, v)| Some((n.clone(), seeds.get(v)?.clone())));
+        samples.push(Sample {
+            moment,
+            key,
+            sources,
+            seeds: named.collect(),
+        });
     }
     let fabric = Fabric::Threads(placing.mesh.workers());
     for seed in 0..2 {
-        let found = perform(&bench.graph, &fabric, Delivery::Shuffled(seed), &samples, &wrt)?;
+        let found = perform(
+            &bench.graph,
+            &fabric,
+            Delivery::Shuffled(seed),
+            &samples,
+            &wrt,
+        )?;
         let mut got = found.outputs;
         got.extend(found.cotangents);
         let agree = got.len() == expected.len()
@@ -294,9 +269,19 @@ fn order(case: &Case, placing: &Placing, bench: &Bench) -> Result<()> {
                         })
                 })
             });
-        hold(case, placing, agree, format!("order {seed} of messages changes bits"))?;
+        hold(
+            case,
+            placing,
+            agree,
+            format!("order {seed} of messages changes bits"),
+        )?;
         let left: usize = found.left.iter().sum();
-        hold(case, placing, left == 0, format!("{left} points are kept after the end"))?;
+        hold(
+            case,
+            placing,
+            left == 0,
+            format!("{left} points are kept after the end"),
+        )?;
     }
     Ok(())
 }
@@ -306,9 +291,18 @@ fn hold(case: &Case, placing: &Placing, holds: bool, why: String) -> Result<()> 
         return Ok(());
     }
     let layouts: Vec<String> = placing.layouts.iter().map(Layout::to_string).collect();
-    Err(broken(case, format!("{why} (mesh {:?}, inputs {layouts:?})", placing.mesh.sizes())))
+    Err(broken(
+        case,
+        format!(
+            "{why} (mesh {:?}, inputs {layouts:?})",
+            placing.mesh.sizes()
+        ),
+    ))
 }
 
 fn broken(case: &Case, why: String) -> EngineError {
-    EngineError::Operator { operator: case.name.clone(), why }
+    EngineError::Operator {
+        operator: case.name.clone(),
+        why,
+    }
 }

@@ -10,6 +10,7 @@
 //! the types that implement a trait in a source tree, so that a test can hold the list against
 //! the code and nothing is forgotten.
 
+mod bench;
 mod case;
 mod check;
 mod perform;

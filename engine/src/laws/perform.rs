@@ -86,7 +86,12 @@ pub fn perform(
         });
         let kept = kept.map_err(|e| e.to_string())?;
         context.drive(worker, || !probe.done());
-        Ok::<_, String>((outputs.take(), cotangents.take(), kept.peak(), kept.points()))
+        Ok::<_, String>((
+            outputs.take(),
+            cotangents.take(),
+            kept.peak(),
+            kept.points(),
+        ))
     })?;
     let mut outcome = Outcome::default();
     for result in results {
@@ -94,11 +99,14 @@ pub fn perform(
             operator: "the graph".to_owned(),
             why,
         })?;
-        for (found, into) in
-            [(outputs, &mut outcome.outputs), (cotangents, &mut outcome.cotangents)]
-        {
+        for (found, into) in [
+            (outputs, &mut outcome.outputs),
+            (cotangents, &mut outcome.cotangents),
+        ] {
             for (name, moment, shard) in found {
-                into.entry((name, moment, shard.key)).or_insert_with(Vec::new).push(shard);
+                into.entry((name, moment, shard.key))
+                    .or_insert_with(Vec::new)
+                    .push(shard);
             }
         }
         outcome.peak.push(peak);
@@ -113,7 +121,9 @@ fn pick<'a>(
     worker: usize,
     of: impl Fn(&'a Sample) -> Option<&'a Vec<Shard>>,
 ) -> Vec<(Tick, Shard)> {
-    let pieces = samples.iter().filter_map(|s| Some((s, of(s)?.get(worker)?.clone())));
+    let pieces = samples
+        .iter()
+        .filter_map(|s| Some((s, of(s)?.get(worker)?.clone())));
     pieces
         .map(|(s, mut shard)| {
             shard.key = s.key;
@@ -146,7 +156,10 @@ fn collect(streams: Streams<'_, Tick>, into: &Rc<RefCell<Found>>, probe: &ProbeH
         let seen = stream.inspect_core(move |event| {
             if let Ok((stamp, batch)) = event {
                 let moment = stamp.elements().first().copied().unwrap_or_default();
-                let found = batch.shards.iter().map(|s| (name.clone(), moment, s.clone()));
+                let found = batch
+                    .shards
+                    .iter()
+                    .map(|s| (name.clone(), moment, s.clone()));
                 into.borrow_mut().extend(found);
             }
         });

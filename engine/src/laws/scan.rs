@@ -23,7 +23,10 @@ pub fn declared(folder: &Path, implemented: &str) -> Result<BTreeMap<String, Pat
 }
 
 fn unreadable(path: &Path, source: std::io::Error) -> EngineError {
-    EngineError::File { path: path.display().to_string(), source }
+    EngineError::File {
+        path: path.display().to_string(),
+        source,
+    }
 }
 
 fn sources(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -53,9 +56,18 @@ fn types(text: &str, implemented: &str) -> Vec<String> {
         let before = &code[..at];
         let start = before.rfind(['{', '}', ';']).map_or(0, |i| i + 1);
         let header = before[start..].trim_start();
-        let whole_word = before.chars().next_back().is_none_or(|c| c.is_whitespace() || c == ':');
-        if whole_word && header.split_whitespace().any(|w| w == "impl" || w.starts_with("impl<")) {
-            let name = code[at + pattern.len()..].split(['<', ' ', '{', '\n']).next();
+        let whole_word = before
+            .chars()
+            .next_back()
+            .is_none_or(|c| c.is_whitespace() || c == ':');
+        if whole_word
+            && header
+                .split_whitespace()
+                .any(|w| w == "impl" || w.starts_with("impl<"))
+        {
+            let name = code[at + pattern.len()..]
+                .split(['<', ' ', '{', '\n'])
+                .next();
             found.extend(name.map(str::to_owned));
         }
     }

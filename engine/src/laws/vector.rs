@@ -27,7 +27,15 @@ pub(crate) fn draw(input: &Input, seed: u64) -> Data {
 pub(crate) fn direction(spec: &Spec, seed: u64) -> Data {
     let (shape, rows) = (spec.shape.clone(), spec.rows);
     match spec.dtype {
-        DType::F64 => draw(&Input { shape, dtype: DType::F64, rows, range: -1.0..1.0 }, seed),
+        DType::F64 => draw(
+            &Input {
+                shape,
+                dtype: DType::F64,
+                rows,
+                range: -1.0..1.0,
+            },
+            seed,
+        ),
         other => Data::zeros(other, shape.iter().product()),
     }
 }
@@ -61,10 +69,18 @@ pub(crate) fn vector(spec: &Spec, data: &Data, base: &Data) -> Vec<f64> {
     match spec.rows {
         Rows::Plain => reals(data).to_vec(),
         Rows::Scaled => {
-            let rows = reals(data).chunks_exact(row(spec)).zip(reals(base).chunks_exact(row(spec)));
+            let rows = reals(data)
+                .chunks_exact(row(spec))
+                .zip(reals(base).chunks_exact(row(spec)));
             rows.flat_map(|(a, b)| {
-                let scale = if a[0].is_finite() { (a[0] - b[0]).exp() } else { 0.0 };
-                a[1..].iter().map(move |x| if scale == 0.0 { 0.0 } else { x * scale })
+                let scale = if a[0].is_finite() {
+                    (a[0] - b[0]).exp()
+                } else {
+                    0.0
+                };
+                a[1..]
+                    .iter()
+                    .map(move |x| if scale == 0.0 { 0.0 } else { x * scale })
             })
             .collect()
         }

@@ -10,12 +10,16 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::Timestamp;
 
+use crate::observe;
 use crate::relayout::{Relayout, Step};
 use crate::shard::payload::Payload;
 use crate::shard::{Batch, Shard};
 
 /// Builder of batches, as timely's operators want it.
 pub(crate) type Batches = CapacityContainerBuilder<Batch>;
+
+/// The parts of a tensor that have come so far, by sender, and the right to send it on.
+type Collected<T> = (Capability<T>, Vec<(usize, Payload)>);
 
 /// Moves every tensor of a stream from the start of `plan` to its end.
 ///
@@ -27,33 +31,43 @@ pub fn relayout<'s, T: Timestamp>(
     plan: &Relayout,
 ) -> Stream<'s, T, Batch> {
     let worker = stream.scope().worker().index();
-    plan.steps(worker)
-        .into_iter()
-        .fold(stream, |stream, step| take_step(stream, worker, step))
+    let steps = plan.steps(worker).into_iter().zip(plan.names());
+    steps.fold(stream, |stream, (step, name)| {
+        take_step(stream, worker, step, &name)
+    })
 }
 
 fn take_step<'s, T: Timestamp>(
     stream: Stream<'s, T, Batch>,
     worker: usize,
     step: Step,
+    name: &str,
 ) -> Stream<'s, T, Batch> {
     let step = Rc::new(step);
     let cutter = Rc::clone(&step);
-    let parts = stream.unary::<Batches, _, _, _>(Pipeline, "Cut", move |_, _| {
+    let cut = format!("Relayout {name}: cut");
+    let parts = stream.unary::<Batches, _, _, _>(Pipeline, &cut, move |_, info| {
+        observe::planned(info.global_id, cutter.bytes_sent());
         move |input, output| {
+            let mut bytes = 0;
             input.for_each(|cap, batch| {
                 let mut session = output.session(&cap);
                 for shard in batch.shards.drain(..) {
                     for (to, part) in cutter.cut(&shard) {
+                        if to != worker {
+                            bytes += part.bytes().len();
+                        }
                         session.give(Shard::of_view(shard.key, part).addressed(worker, to));
                     }
                 }
             });
+            observe::sent(bytes);
         }
     });
     let route = ExchangeCore::<Batches, _>::new(|s: &Shard| u64::from(s.to));
-    parts.unary_frontier::<Batches, _, _, _>(route, "Assemble", move |_, _| {
-        let mut open: BTreeMap<(T, u64), (Capability<T>, Vec<(usize, Payload)>)> = BTreeMap::new();
+    let assemble = format!("Relayout {name}: assemble");
+    parts.unary_frontier::<Batches, _, _, _>(route, &assemble, move |_, _| {
+        let mut open: BTreeMap<(T, u64), Collected<T>> = BTreeMap::new();
         move |(input, _), output| {
             input.for_each(|cap, batch| {
                 for time in cap.stamp().elements() {

@@ -110,6 +110,20 @@ impl Relayout {
             .collect()
     }
 
+    /// Names of the steps, as a user knows them: `space: Split(0)→Same` for each axis that
+    /// changes.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let changes = |w: &[Layout]| -> String {
+            let axes = w[0].axes.iter().zip(&w[1].axes).zip(self.mesh.names());
+            let changed = axes.filter(|((from, to), _)| from != to);
+            let named: Vec<String> = changed
+                .map(|((from, to), axis)| format!("{axis}: {from}→{to}"))
+                .collect();
+            named.join(", ")
+        };
+        self.layouts.windows(2).map(changes).collect()
+    }
+
     /// Moves the pieces of all workers at once, in memory: the reference that the dataflow is
     /// tested against. `pieces[w]` is the shard of worker `w`.
     ///

@@ -63,7 +63,7 @@ impl Step {
         let shape_out = to.local_shape(mesh, shape, worker);
         let receives = all(&|other| pair.blocks(other, worker));
         let expected = receives.iter().flat_map(|(_, b)| b).map(volume);
-        let covered = expected.sum::<usize>() == shape_out.iter().product();
+        let covered = expected.sum::<usize>() == shape_out.iter().product::<usize>();
         Step {
             worker,
             dtype,

@@ -117,7 +117,7 @@ impl Drop for Coming {
     fn drop(&mut self) {
         // the sender keeps its memory until somebody takes the payload
         if let Some(arrival) = self.arrival().take() {
-            arrival.discard();
+            arrival.discard(self.len * self.dtype.size());
         }
     }
 }

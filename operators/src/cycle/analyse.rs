@@ -22,8 +22,8 @@ use timely::dataflow::{Stream, StreamVec};
 use timely::order::PartialOrder;
 use timely::progress::Antichain;
 
-use super::bands::Bands;
 use super::contribute::{CellKey, SumsUpdate};
+use super::points::Points;
 use super::settings::Settings;
 use super::sums::Sums;
 use crate::assimilation::weights;
@@ -44,14 +44,14 @@ impl Work {
     }
 }
 
-/// Gathers the updates of local sums at the worker of their cell.
+/// Gathers the updates of local sums at the worker of their point.
 pub fn arrange<'s>(
     sums: StreamVec<'s, Cycle, SumsUpdate>,
-    bands: &Bands,
+    points: &Points,
 ) -> Arranged<'s, SumsTrace> {
-    let bands = bands.clone();
-    let route = Exchange::new(move |(((_, cell), ()), _, _): &SumsUpdate| {
-        bands.of_cell(*cell as usize) as u64
+    let points = points.clone();
+    let route = Exchange::new(move |(((_, point), ()), _, _): &SumsUpdate| {
+        points.home(*point as usize) as u64
     });
     arrange_core::<_, _, KeyBatcher<_, _, _>, _>(sums, route, "LocalSums", KeyBatcher::new)
 }
@@ -63,7 +63,8 @@ struct Open {
     analysis: Vec<f64>,
 }
 
-/// Gives the analysis ensemble for each background, `[rows][columns][N]` on the worker's rows.
+/// Gives the analysis ensemble for each background, `[..., N]` with one row for every point of
+/// `points`, in order.
 ///
 /// # Panics
 /// If sums are not finite: they are integers, so this is a bug.
@@ -71,7 +72,7 @@ pub fn analyse<'s>(
     sums: Arranged<'s, SumsTrace>,
     backgrounds: Stream<'s, Cycle, Batch>,
     settings: &Rc<Settings>,
-    bands: &Bands,
+    points: Rc<Vec<u64>>,
     work: &Work,
 ) -> Stream<'s, Cycle, Batch> {
     let mut trace = sums.trace.clone();
@@ -87,7 +88,7 @@ pub fn analyse<'s>(
         Some(keys)
     });
     let worker = backgrounds.scope().worker().index();
-    let first = bands.rows(worker).start * settings.grid.columns();
+    let mine: BTreeSet<u64> = points.iter().copied().collect();
     let (settings, work) = (Rc::clone(settings), work.clone());
     type Batches = CapacityContainerBuilder<Batch>;
     touched.inner.binary_frontier::<_, Batches, _, _, _, _>(
@@ -101,8 +102,10 @@ pub fn analyse<'s>(
             let mut due: BTreeMap<(u64, u64), (Capability<Cycle>, Shard)> = BTreeMap::new();
             move |(touched, touched_frontier), (backgrounds, _), output| {
                 touched.for_each(|_, keys| {
-                    for ((cycle, cell), time) in keys.drain(..) {
-                        dirty.entry(cycle).or_default().insert((time, cell));
+                    for ((cycle, point), time) in keys.drain(..) {
+                        if mine.contains(&point) {
+                            dirty.entry(cycle).or_default().insert((time, point));
+                        }
                     }
                 });
                 backgrounds.for_each(|cap, batch| {
@@ -128,7 +131,7 @@ pub fn analyse<'s>(
                     news.retain(|(t, _)| !t.less_equal(&now));
                     let state = open.entry(valid).or_default();
                     let lookup = |cell: u64| sums_at(&mut trace, (valid, cell), &now);
-                    state.revise(&settings, first, shard.elements(), &cells, lookup, &work);
+                    state.revise(&settings, &points, shard.elements(), &cells, lookup, &work);
                     let data = state.analysis.clone().into();
                     let analysis = Shard::new(valid, shard.shape.clone(), data);
                     output.session(&cap).give(analysis.addressed(worker, worker));
@@ -144,7 +147,7 @@ impl Open {
     fn revise(
         &mut self,
         settings: &Settings,
-        first: usize,
+        points: &[u64],
         background: &[f64],
         touched: &BTreeSet<u64>,
         mut lookup: impl FnMut(u64) -> Sums,
@@ -158,9 +161,8 @@ impl Open {
         }
         let mut anomalies = vec![0.0; n];
         let mut analysed = vec![0.0; n];
-        for (local, members) in background.chunks_exact(n).enumerate() {
+        for (local, (members, &cell)) in background.chunks_exact(n).zip(points).enumerate() {
             let place = local * n..(local + 1) * n;
-            let cell = (first + local) as u64;
             let same = self.background[place.clone()] == *members;
             if !anew && same && !touched.contains(&cell) {
                 continue;

@@ -51,7 +51,7 @@ pub fn background<'s>(
                     for time in cap.stamp().elements() {
                         for shard in batch.shards.drain(..) {
                             stored.insert(time.valid, shard.data().clone());
-                            if time.valid <= time.known {
+                            if time.valid <= time.known && time.valid < settings.cycles {
                                 let cap = cap.delayed(time, 0);
                                 output.session(&cap).give(shard);
                             }

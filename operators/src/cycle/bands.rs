@@ -46,8 +46,12 @@ impl Bands {
     /// Worker that a report belongs to: the one with the row south of it. Reports off the grid
     /// belong to the first.
     pub fn home(&self, report: &Report) -> usize {
-        Corners::around(&self.grid, report.latitude(), report.longitude())
-            .map_or(0, |c| self.of_cell(c.cells[0]))
+        self.home_of(report.latitude(), report.longitude())
+    }
+
+    /// Worker that a point in degrees belongs to.
+    pub fn home_of(&self, latitude: f64, longitude: f64) -> usize {
+        Corners::around(&self.grid, latitude, longitude).map_or(0, |c| self.of_cell(c.cells[0]))
     }
 
     /// Workers whose reports may have this one as a neighbour within `radius` km, its own among

@@ -1,7 +1,7 @@
 //! Contributions: reports that pass the buddy check become partials of the cells that hear them.
 //!
-//! Every accepted report adds its exact row, tapered by distance and height, to the sums of the
-//! cells within twice the half support. What changes is summed per cell before it leaves, and
+//! Every accepted report adds its exact row, tapered by distance, to the sums of the cells and sites
+//! within reach. What changes is summed per cell before it leaves, and
 //! travels to the worker of the cell as an update of a differential collection.
 
 use std::collections::BTreeMap;
@@ -19,8 +19,9 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use super::records::{Departed, Verdict};
 use super::settings::Settings;
 use super::sums::{Row, Sums};
-use crate::assimilation::localization::{TAPER_CUTOFF, gaspari_cohn};
+use crate::assimilation::localization::TAPER_CUTOFF;
 use crate::observations::buddy::Departure;
+use crate::observations::grid::distance;
 use crate::observations::{Fault, Report};
 
 /// A cell in a cycle: the key of local sums.
@@ -35,7 +36,7 @@ struct Open {
     own: BTreeMap<Report, Departed>,
     neighbours: BTreeMap<Report, Departure>,
     accepted: BTreeMap<Report, Row>,
-    judged: BTreeMap<Report, Option<Fault>>,
+    judged: BTreeMap<Report, (Option<Fault>, f64)>,
 }
 
 /// Judges departures and gives the updates of local sums and the verdicts that changed.
@@ -110,15 +111,20 @@ fn spread(
     deltas: &mut BTreeMap<CellKey, Sums>,
 ) {
     let (lat, lon) = (report.latitude(), report.longitude());
-    let z = report.elevation();
-    settings.grid.for_cells_within(lat, lon, 2.0 * settings.half_support, |cell, km| {
-        let rise = z.map_or(0.0, |z| z - settings.heights[cell]) / settings.vertical_half_support;
-        let far = (km / settings.half_support).hypot(rise);
-        let taper = gaspari_cohn(far, 1.0);
+    let mut hear = |point: usize, km: f64| {
+        let taper = settings.taper.at(km);
         if taper > TAPER_CUTOFF {
-            deltas.entry((cycle, cell as u64)).or_default().add(row, taper, sign);
+            deltas.entry((cycle, point as u64)).or_default().add(row, taper, sign);
         }
-    });
+    };
+    let reach = settings.taper.reach();
+    settings.grid.for_cells_within(lat, lon, reach, &mut hear);
+    for (i, site) in settings.sites.iter().enumerate() {
+        if (site.latitude - lat).abs() * 110.0 <= reach {
+            let km = distance(lat, lon, site.latitude, site.longitude);
+            hear(settings.grid.cells() + i, km);
+        }
+    }
 }
 
 impl Open {
@@ -169,16 +175,16 @@ impl Open {
                 let row = Row::new(&d.anomalies, d.departure, settings.observation_error);
                 accepted.insert(report.clone(), row);
             }
-            judged.insert(report.clone(), fault);
-            if self.judged.get(report) != Some(&fault) {
+            judged.insert(report.clone(), (fault, d.departure));
+            if self.judged.get(report) != Some(&(fault, d.departure)) {
                 let (report, departure) = (report.clone(), d.departure);
                 verdicts.push(Verdict { report, fault, departure, stands: true });
             }
         }
-        for (report, fault) in &self.judged {
+        for (report, (fault, departure)) in &self.judged {
             if !judged.contains_key(report) {
-                let (report, fault) = (report.clone(), *fault);
-                verdicts.push(Verdict { report, fault, departure: 0.0, stands: false });
+                let (report, fault, departure) = (report.clone(), *fault, *departure);
+                verdicts.push(Verdict { report, fault, departure, stands: false });
             }
         }
         for (report, row) in &self.accepted {

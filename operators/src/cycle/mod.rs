@@ -1,12 +1,12 @@
 //! Cycling assimilation as one dataflow.
 //!
 //! ```text
-//! reports ──► Observe ──► Contribute ──► LocalSums ──► Analyse ──► analyses
-//!               ▲          (checks)     (partials)        ▲ │
-//!               │ halo                                    │ ▼
-//!            Background ───────────────────────────────────  Forecast
-//!               ▲                                           │
-//!               └───────────── next cycle (feedback) ◄──────┘
+//! reports ─► Screen ─► Observe ─► Contribute ─► LocalSums ─► Analyse ─► Hybrid ─► analyses
+//!                        ▲         (checks)     (partials)      ▲                    │
+//!                        │ halo                                 │                    ▼
+//!                    Background ────────────────────────────────┘                Forecast
+//!                        ▲                                                           │
+//!                        └──────────────── next cycle (feedback) ◄───────────────────┘
 //! ```
 //!
 //! The state is `Split` by rows of the grid; a relayout gives each worker the row north of its band,
@@ -23,9 +23,13 @@ pub mod analyse;
 pub mod background;
 pub mod bands;
 pub mod contribute;
+pub mod hybrid;
 pub mod observe;
+pub mod points;
 pub mod records;
+pub mod screen;
 pub mod settings;
+pub mod sites;
 pub mod sums;
 
 mod wire;
@@ -33,7 +37,8 @@ mod wire;
 pub use analyse::Work;
 pub use bands::Bands;
 pub use observe::ReportUpdate;
-pub use records::{Departed, Verdict};
-pub use settings::{Model, Settings};
+pub use records::{Departed, SiteAnalysis, Verdict};
+pub use screen::Screen;
+pub use settings::{Hybrid, Model, Settings, Site, Taper};
 pub use sums::{Row, Sums};
 pub use wire::{Cycled, assimilate};

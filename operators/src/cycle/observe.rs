@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use advect_engine::{Batch, Cycle, Layout, Mesh};
+use advect_engine::{Batch, Cycle};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::StreamVec;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
@@ -31,19 +31,16 @@ struct Open {
 
 /// Gives the departures of `reports` from `backgrounds`, for the worker of each report and for those
 /// within the radius of the buddy check. `backgrounds` carries one shard `[rows][columns][N]` per
-/// time, rows as in `layout` (a halo of rows).
+/// time, from row `first_row` on (a band and the row north of it).
 pub fn observe<'s>(
     reports: StreamVec<'s, Cycle, ReportUpdate>,
     backgrounds: timely::dataflow::Stream<'s, Cycle, Batch>,
     settings: &Rc<Settings>,
     bands: &Bands,
-    layout: &Layout,
+    first_row: usize,
 ) -> StreamVec<'s, Cycle, Departed> {
     type Out = CapacityContainerBuilder<Vec<Departed>>;
     let worker = reports.scope().worker().index();
-    let mesh = Mesh::line("space", bands.workers());
-    let shape = [settings.grid.rows(), settings.grid.columns(), settings.members];
-    let first_row = layout.indices(&mesh, &shape, worker)[0].first().copied().unwrap_or(0);
     let (settings, bands) = (Rc::clone(settings), bands.clone());
     let home = bands.clone();
     let route = Exchange::new(move |(r, _, _): &ReportUpdate| home.home(r) as u64);

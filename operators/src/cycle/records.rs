@@ -1,5 +1,6 @@
 //! What flows between the operators of a cycle.
 
+use advect_engine::Cycle;
 use serde::{Deserialize, Serialize};
 
 use crate::observations::{Fault, Report};
@@ -34,4 +35,19 @@ pub struct Verdict {
     pub departure: f64,
     /// Whether the report is there (true) or was taken back (false).
     pub stands: bool,
+}
+
+/// The analysis at a site; of those with one cycle and site the one with the latest `known` counts.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SiteAnalysis {
+    /// Cycle and when it was known.
+    pub time: Cycle,
+    /// Index of the site.
+    pub site: u64,
+    /// Background mean.
+    pub background: f64,
+    /// Analysis mean.
+    pub mean: f64,
+    /// Analysis standard deviation over the ensemble.
+    pub spread: f64,
 }

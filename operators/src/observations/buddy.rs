@@ -9,6 +9,8 @@
 //! place of an adaptive fit). Neighbours are taken in a fixed order, so that the verdict has the
 //! same bits wherever it is made.
 
+use serde::{Deserialize, Serialize};
+
 use super::grid::distance;
 
 /// A report's departure from the background, at its place.
@@ -23,7 +25,8 @@ pub struct Departure {
 }
 
 /// The buddy check.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Buddy {
     /// Distance within which reports are neighbours, km.
     pub radius: f64,

@@ -104,8 +104,22 @@ impl Grid {
     pub fn locate(&self, latitude: f64, longitude: f64) -> Option<(f64, f64)> {
         let row = (latitude - self.south) / self.step;
         let column = (longitude - self.west).rem_euclid(360.0) / self.step;
-        let inside = |x: f64, n: usize| x >= 0.0 && x <= (n - 1) as f64;
-        (inside(row, self.rows) && inside(column, self.columns)).then_some((row, column))
+        // a cell centre on the edge is inside, whatever the rounding
+        let clip = |x: f64, n: usize| {
+            let last = (n - 1) as f64;
+            (x >= -1e-9 && x <= last + 1e-9).then(|| x.clamp(0.0, last))
+        };
+        Some((clip(row, self.rows)?, clip(column, self.columns)?))
+    }
+
+    /// The point on or inside the outermost cell centres that is nearest to a point, in degrees.
+    pub fn nearest(&self, latitude: f64, longitude: f64) -> (f64, f64) {
+        let (north, wide) = (self.latitude(self.rows - 1), self.step * (self.columns - 1) as f64);
+        let mut east = (longitude - self.west).rem_euclid(360.0);
+        if east > wide {
+            east = if east - wide < 360.0 - east { wide } else { 0.0 };
+        }
+        (latitude.clamp(self.south, north), self.west + east)
     }
 
     /// Rows whose latitude is within `radius` km of `latitude`, as a half-open range.

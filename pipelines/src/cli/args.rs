@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Assimilates live observations and trains scientific models as one differentiable dataflow.
 #[derive(Debug, Parser)]
-#[command(name = "advect", version, about, arg_required_else_help = true)]
+#[command(name = "advect", version, arg_required_else_help = true)]
 pub(crate) struct Args {
     /// What to log: a level, or a filter such as `advect_engine=debug` (default: RUST_LOG or warn)
     #[arg(long, global = true, value_name = "FILTER")]

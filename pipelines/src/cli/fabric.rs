@@ -72,8 +72,15 @@ fn build(args: &FabricArgs, variable: &dyn Fn(&str) -> Option<String>) -> Result
     }
 }
 
-fn mpi(_threads: usize) -> Result<Fabric> {
-    let mend = "build with `cargo build --release --features mpi`, or give --fabric threads";
+#[cfg(feature = "mpi")]
+fn mpi(threads: usize) -> Result<Fabric> {
+    Ok(Fabric::named("mpi", threads)?)
+}
+
+#[cfg(not(feature = "mpi"))]
+fn mpi(_: usize) -> Result<Fabric> {
+    let mend = "build with `cargo build --release --features advect-pipelines/mpi`, \
+                or give --fabric threads";
     Err(usage(
         "--fabric mpi",
         "this advect was built without MPI",

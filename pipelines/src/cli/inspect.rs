@@ -175,7 +175,7 @@ fn first_values(variable: &Variable, values: usize) -> Slab {
 
 fn attribute(value: &Attribute) -> String {
     match value {
-        Attribute::Text(text) => format!("\"{}\"", text.escape_debug()),
+        Attribute::Text(text) => format!("\"{}\"", text.replace(char::is_control, " ")),
         Attribute::Integers(v) => v
             .iter()
             .map(ToString::to_string)

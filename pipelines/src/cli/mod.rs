@@ -23,6 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 
 use crate::error::Result;
 use args::{Args, Command, ConfigCommand};
@@ -32,8 +33,13 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(e) => {
-            // a closed pipe is the reader's choice
-            let _ = e.print();
+            if e.exit_code() == 0 || e.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+            {
+                // a closed pipe is the reader's choice
+                let _ = e.print();
+            } else {
+                eprintln!("{}", usage_line(&e.to_string()));
+            }
             return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
         }
     };
@@ -71,6 +77,14 @@ fn dispatch(command: Command) -> Result<()> {
 /// Prints a line to standard output; a reader that has gone away is no error.
 pub(crate) fn print_line(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// The error of the argument parser on one line, without the usage below it.
+fn usage_line(text: &str) -> String {
+    let says = text.lines().take_while(|l| !l.starts_with("Usage:"));
+    let says: Vec<&str> = says.filter(|l| !l.starts_with("For more")).collect();
+    let line = one_line(&says.join("\n")).replace(":; ", ": ");
+    format!("{line}; see --help")
 }
 
 fn one_line(text: &str) -> String {

@@ -104,3 +104,17 @@ pub enum ConfigError {
         why: String,
     },
 }
+
+/// A key or value as it is shown in an error: on one line and not too long.
+pub(crate) fn short(text: &str) -> String {
+    const SHOWN: usize = 80;
+    let mut out: String = text
+        .chars()
+        .take(SHOWN)
+        .flat_map(char::escape_debug)
+        .collect();
+    if text.chars().nth(SHOWN).is_some() {
+        out.push_str("...");
+    }
+    out
+}

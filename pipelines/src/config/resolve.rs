@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use toml_edit::Value;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, short};
 use super::layer::{Leaf, from_assignment, from_file, from_text};
 use super::nearest::nearest;
 use super::origin::Origin;
@@ -83,7 +83,7 @@ pub fn resolve(pipeline: &dyn Pipeline, sources: &Sources) -> Result<Config, Con
             .ok_or_else(|| ConfigError::UnknownPreset {
                 place: origin.exact(),
                 key: key.to_owned(),
-                name: name.to_owned(),
+                name: short(name),
                 mend: nearest(
                     name,
                     pipeline.presets().iter().map(|p| p.name),
@@ -179,7 +179,7 @@ fn assignments(arguments: &[String], schema: &Schema) -> Result<Vec<Leaf>, Confi
     let mut leaves = Vec::new();
     for argument in arguments {
         let malformed = || ConfigError::Set {
-            argument: argument.clone(),
+            argument: short(argument),
         };
         let (key, text) = argument.split_once('=').ok_or_else(malformed)?;
         let key = key.trim();

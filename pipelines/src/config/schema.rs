@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml_edit::Value;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, short};
 use super::layer::Leaf;
 use super::nearest::nearest;
 
@@ -47,7 +47,7 @@ impl Schema {
         let place = origin.exact();
         let wrong = |key: &str, got: &str, expected: &str| ConfigError::WrongType {
             place: place.clone(),
-            key: key.to_owned(),
+            key: short(key),
             got: got.to_owned(),
             expected: expected.to_owned(),
         };
@@ -75,7 +75,7 @@ impl Schema {
             if !self.tables.contains(part) {
                 return Err(ConfigError::UnknownKey {
                     place,
-                    key: key.clone(),
+                    key: short(key),
                     mend: self.mend(part, key),
                 });
             }

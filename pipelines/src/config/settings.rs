@@ -7,7 +7,7 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 use toml_edit::Value;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, short};
 use super::origin::Origin;
 
 /// A value and where it came from.
@@ -121,7 +121,7 @@ impl Config {
         ConfigError::Value {
             place: setting.map_or_else(|| "configuration".to_owned(), |s| s.origin.exact()),
             key: key.to_owned(),
-            value: setting.map_or_else(|| "(absent)".to_owned(), Setting::text),
+            value: setting.map_or_else(|| "(absent)".to_owned(), |s| short(&s.text())),
             why: why.to_string(),
         }
     }

@@ -1,0 +1,187 @@
+//! Every differentiable operator of this crate, with the cases that prove its laws.
+//!
+//! A new operator gets an entry here; `tests/laws.rs` fails for a type that implements
+//! [`Operator`](advect_engine::Operator), [`Model`] or
+//! [`Tendency`](crate::models::Tendency) and is not named.
+
+use std::sync::Arc;
+
+use advect_engine::laws::{Case, Entry};
+use advect_engine::{Edge, Monoid, Overlap, Placement, Result};
+
+use crate::OperatorError;
+use crate::attention::{AttentionPartial, FinishAttention};
+use crate::loss::MeanSquare;
+use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
+use crate::network::{Add, Bias, Linear, Pointwise};
+use crate::observations::{Corners, Grid, Interpolation, Points};
+
+const SAME: Placement = Placement::Same;
+const SUM: Placement = Placement::Partial(Monoid::Sum);
+const S0: Placement = Placement::Split { dim: 0 };
+const S1: Placement = Placement::Split { dim: 1 };
+const S2: Placement = Placement::Split { dim: 2 };
+const HALO: Placement = Placement::Halo {
+    dim: 0,
+    width: 1,
+    edge: Edge::Periodic,
+    overlap: Overlap::Copies,
+};
+
+/// All entries.
+///
+/// # Errors
+/// If a case asks for a mesh or an operator that cannot be.
+pub fn catalogue() -> Result<Vec<Entry>> {
+    let mut all = network()?;
+    all.extend(attention()?);
+    all.extend(observations()?);
+    all.extend(models()?);
+    Ok(all)
+}
+
+fn entry(types: &[&'static str], cases: Vec<Case>) -> Entry {
+    Entry {
+        types: types.to_vec(),
+        cases,
+    }
+}
+
+fn network() -> Result<Vec<Entry>> {
+    let linear = Case::new("Linear", Linear)
+        .input(&[5, 3, 7], -1.0..1.0)
+        .input(&[7, 6], -1.0..1.0)
+        .on_line([S0, SAME])
+        .on_line([S1, SAME])
+        .on_line([HALO, SAME])
+        .on_line([SAME, S1])
+        .on_line([S2, S0])
+        .on_line([SUM, SAME])
+        .on_line([SAME, SUM])
+        .on_plane([[S0, S2], [SAME, S0]])?
+        .on_plane([[S0, SAME], [SAME, S1]])?
+        .on_plane([[S2, SAME], [S0, S1]])?
+        .on_plane([[SUM, SAME], [SAME, SUM]])?;
+    let bias = Case::new("Bias", Bias)
+        .input(&[5, 7], -1.0..1.0)
+        .input(&[7], -1.0..1.0)
+        .on_line([S0, SAME])
+        .on_line([S1, S0])
+        .on_line([SAME, SAME])
+        .on_plane([[S0, S1], [SAME, S0]])?;
+    let add = Case::new("Add", Add)
+        .input(&[5, 7], -1.0..1.0)
+        .input(&[5, 7], -1.0..1.0)
+        .on_line([S1, S1])
+        .on_line([SUM, SUM])
+        .on_line([HALO, HALO])
+        .on_plane([[SUM, S0], [SUM, S0]])?;
+    let pointwise = [Pointwise::Tanh, Pointwise::Silu, Pointwise::Gelu].map(|f| {
+        Case::new(&format!("Pointwise::{f:?}"), f)
+            .input(&[5, 7], -3.0..3.0)
+            .on_line([S0])
+            .on_line([SAME])
+            .on_line([HALO])
+    });
+    let loss = Case::new("MeanSquare", MeanSquare)
+        .input(&[5, 7], -1.0..1.0)
+        .input(&[5, 7], -1.0..1.0)
+        .on_line([S0, S0])
+        .on_line([SAME, SAME])
+        .on_plane([[S0, SAME], [S0, SAME]])?
+        .on_plane([[S1, S0], [S1, S0]])?;
+    Ok(vec![
+        entry(&["Linear"], vec![linear]),
+        entry(&["Bias"], vec![bias]),
+        entry(&["Add"], vec![add]),
+        entry(&["Pointwise"], pointwise.to_vec()),
+        entry(&["MeanSquare"], vec![loss]),
+    ])
+}
+
+fn attention() -> Result<Vec<Entry>> {
+    let mut partials = Vec::new();
+    for causal in [false, true] {
+        let name = format!("AttentionPartial, causal {causal}");
+        partials.push(
+            Case::new(&name, AttentionPartial { causal })
+                .input(&[3, 6, 4], -2.0..2.0)
+                .input(&[3, 6, 4], -2.0..2.0)
+                .input(&[3, 6, 2], -1.0..1.0)
+                .on_line([S0, S0, S0])
+                .on_line([S1, SAME, SAME])
+                .on_line([SAME, S1, S1])
+                .on_line([SAME, SAME, SAME])
+                .on_plane([[S0, SAME], [S0, S1], [S0, S1]])?
+                .on_plane([[S1, SAME], [SAME, S1], [SAME, S1]])?,
+        );
+    }
+    let finish = Case::new("FinishAttention", FinishAttention)
+        .scaled_input(&[3, 6, 5], 0.5..2.0)
+        .on_line([S0])
+        .on_line([S1])
+        .on_line([SAME])
+        .on_plane([[S0, S1]])?;
+    Ok(vec![
+        entry(&["AttentionPartial"], partials),
+        entry(&["FinishAttention"], vec![finish]),
+    ])
+}
+
+fn observations() -> Result<Vec<Entry>> {
+    let grid = Grid::try_new(30.0, -100.0, 0.5, 5, 6).map_err(refused)?;
+    let places = [
+        (30.0, -100.0),
+        (32.0, -97.5),
+        (31.3, -98.8),
+        (30.7, -97.9),
+        (31.9, -99.9),
+    ];
+    let points = places.into_iter().filter_map(|(latitude, longitude)| {
+        let corners = Corners::around(&grid, latitude, longitude)?;
+        Some(Interpolation::new(corners, 120.0 + longitude, 6.5e-3))
+    });
+    let case = Case::new("Points", Points::new(points.collect(), grid.cells()))
+        .input(&[4, grid.cells()], 270.0..300.0)
+        .on_line([S0])
+        .on_line([S1])
+        .on_line([SAME])
+        .on_plane([[S0, S1]])?
+        .on_plane([[S1, SAME]])?;
+    Ok(vec![entry(&["Points"], vec![case])])
+}
+
+fn models() -> Result<Vec<Entry>> {
+    let lorenz63 = RungeKutta4::try_new(Lorenz63::default(), 0.01).map_err(refused)?;
+    let ring = Lorenz96::try_new(8, 8.0).map_err(refused)?;
+    let lorenz96 = RungeKutta4::try_new(ring, 0.05).map_err(refused)?;
+    let flame = KuramotoSivashinsky::try_new(16, 16.0, 0.1).map_err(refused)?;
+    let case = |name: &str, model: Arc<dyn Model>, steps: usize, high: f64| {
+        let shape = [5, model.dimension()];
+        Case::new(name, Forecast::new(model, steps))
+            .input(&shape, -high..high)
+            .on_line([S0])
+            .on_line([SAME])
+            .on_plane([[S0, SAME]])
+    };
+    let cases = vec![
+        case("Forecast of Lorenz-63", Arc::new(lorenz63), 3, 5.0)?,
+        case("Forecast of Lorenz-96", Arc::new(lorenz96), 3, 5.0)?,
+        case("Forecast of Kuramoto-Sivashinsky", Arc::new(flame), 2, 1.0)?,
+    ];
+    let types = [
+        "Forecast",
+        "RungeKutta4",
+        "Lorenz63",
+        "Lorenz96",
+        "KuramotoSivashinsky",
+    ];
+    Ok(vec![entry(&types, cases)])
+}
+
+fn refused(why: OperatorError) -> advect_engine::EngineError {
+    advect_engine::EngineError::Operator {
+        operator: "catalogue of laws".to_owned(),
+        why: why.to_string(),
+    }
+}

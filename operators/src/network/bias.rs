@@ -1,0 +1,77 @@
+//! The bias $y_{\ldots m} = x_{\ldots m} + b_m$.
+//!
+//! x is cut before its last dimension beside a bias that is Same, or cut in its last dimension
+//! beside a bias cut alike; sums are finished first, or the bias would be added by every worker.
+
+use advect_engine::graph::{Saved, Site};
+use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
+
+use super::real::{Real, with_real};
+use super::rules::{layout, reals, refuse};
+
+/// $y = x + b$: x `[…, m]`, b `[m]`; `f32` or `f64`.
+#[derive(Debug, Clone, Copy)]
+pub struct Bias;
+
+impl Operator for Bias {
+    fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        let dtype = reals("Bias", inputs, &[1, 1])?;
+        let (x, b) = (&inputs[0], &inputs[1]);
+        let last = x.shape.len() - 1;
+        if b.shape != [x.shape[last]] {
+            return refuse(
+                "Bias",
+                format!("{b} is not one number for each column of {x}"),
+            );
+        }
+        let mend = "finish sums of x first, and cut b where the last dimension of x is cut";
+        let layout = layout("Bias", inputs, mend, |on| match (on[0], on[1]) {
+            (Placement::Same, Placement::Same) => Some(Placement::Same),
+            (Placement::Split { dim }, Placement::Split { dim: 0 }) if dim == last => Some(on[0]),
+            (Placement::Split { dim }, Placement::Same) if dim < last => Some(on[0]),
+            _ => None,
+        })?;
+        Ok(vec![Spec::new(x.shape.clone(), dtype, layout)])
+    }
+
+    fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
+        let y = with_real!(site, inputs[0].dtype(), T => Ok(plus::<T>(site, inputs)))?;
+        Ok((vec![y], Saved::nothing()))
+    }
+
+    fn tangent(&self, site: &Site, _: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
+        with_real!(site, tangents[0].dtype(), T => Ok(vec![plus::<T>(site, tangents)]))
+    }
+
+    fn adjoint(
+        &self,
+        site: &Site,
+        _: &Saved,
+        cotangents: &[Shard],
+        wanted: &[bool],
+    ) -> Result<Vec<Option<Shard>>> {
+        let y = &cotangents[0];
+        let to_b = with_real!(site, y.dtype(), T => {
+            Ok(wanted[1].then(|| {
+                let columns = site.input_shape(1);
+                let mut sums = vec![T::of(0.0); columns[0]];
+                for row in y.elements::<T>().chunks_exact(columns[0].max(1)) {
+                    for (sum, &part) in sums.iter_mut().zip(row) {
+                        *sum += part;
+                    }
+                }
+                Shard::new(site.key(), columns, sums.into())
+            }))
+        })?;
+        Ok(vec![wanted[0].then(|| y.clone()), to_b])
+    }
+}
+
+fn plus<T: Real>(site: &Site, inputs: &[Shard]) -> Shard {
+    let bias = inputs[1].elements::<T>();
+    let rows = inputs[0].elements::<T>().chunks_exact(bias.len().max(1));
+    let y: Vec<T> = rows
+        .flat_map(|row| row.iter().zip(bias).map(|(&x, &b)| x + b))
+        .collect();
+    Shard::new(site.key(), inputs[0].shape.clone(), T::data(y))
+}

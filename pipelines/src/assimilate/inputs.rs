@@ -1,0 +1,200 @@
+//! What `assimilate` reads: reports, and the prior with relief and land.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use advect_connectors::netcdf::NetcdfFile;
+use advect_connectors::time::HOUR;
+use advect_connectors::{Observation, Reason, Rejected, read_sao};
+use advect_operators::observations::{Field, Grid, Report};
+
+use super::prior::{Prior, Sample};
+use super::settings::AssimilateConfig;
+use crate::error::{PipelineError, Result};
+
+const REPORTS: (&str, &[u8]) =
+    ("sao_1995-03-18.parquet", include_bytes!("../../data/sao_1995-03-18.parquet"));
+const PRIOR: (&str, &[u8]) =
+    ("prior_north_america.nc", include_bytes!("../../data/prior_north_america.nc"));
+
+/// Everything that is read before the first cycle.
+#[derive(Debug, Clone)]
+pub(crate) struct Loaded {
+    /// Records in the file of reports.
+    pub(crate) read: usize,
+    /// Readable records, in event time.
+    pub(crate) observations: Vec<Observation>,
+    /// Records that belong to a cycle; `order` is the index of their observation.
+    pub(crate) reports: Vec<Report>,
+    /// Records that could not be read or belong to no cycle.
+    pub(crate) rejected: Vec<Rejected>,
+    /// Stations that are kept for verification.
+    pub(crate) withheld: BTreeSet<String>,
+    /// Relief in m, the sea below 0, as fine as it was read.
+    pub(crate) relief: Field,
+    /// Fraction of land, as fine as it was read.
+    pub(crate) land: Field,
+    /// Height of every cell, m.
+    pub(crate) heights: Vec<f64>,
+    /// The prior on the analysis grid.
+    pub(crate) prior: Prior,
+}
+
+/// Reads everything; embedded inputs are first written below `folder`, where Python can open them.
+pub(crate) fn load(config: &AssimilateConfig, folder: &Path) -> Result<Loaded> {
+    let reports = locate(&config.inputs.reports, REPORTS, folder)?;
+    let prior = locate(&config.inputs.prior, PRIOR, folder)?;
+    let decoded = read_sao(&reports)?;
+    let read = decoded.observations.len() + decoded.rejected.len();
+    let mut loaded = Vec::new();
+    let mut rejected = decoded.rejected;
+    let mut withheld = BTreeSet::new();
+    for (order, o) in decoded.observations.iter().enumerate() {
+        let Some(cycle) = config.cycle_of(o.time) else {
+            let (detail, place) = ("outside the period", format!("{}:time", o.source));
+            rejected.push(Rejected::observation(o.clone(), Reason::Late, detail, place));
+            continue;
+        };
+        if crc32fast::hash(o.station.as_bytes()).is_multiple_of(config.verify.one_in) {
+            withheld.insert(o.station.clone());
+        }
+        loaded.push(report(o, cycle, order as u64));
+    }
+    let file = NetcdfFile::open(&prior)?;
+    let sample = temperatures(&file)?;
+    let relief = field(&file, "relief")?;
+    let dry = relief.values().iter().map(|z| z.max(0.0)).collect();
+    let dry = Field::try_new(*relief.grid(), dry)?;
+    let land = field(&file, "land")?;
+    let grid = config.grid()?;
+    let smooth = dry.smoothed(1);
+    let heights: Vec<f64> = (0..grid.cells())
+        .map(|c| {
+            let (row, column) = grid.place(c);
+            smooth.at(grid.latitude(row), grid.longitude(column))
+        })
+        .collect();
+    let first_hour = config.time_of(0).div_euclid(HOUR).rem_euclid(24) as u64;
+    let lapse_rate = config.filter.lapse_rate;
+    let prior =
+        Prior::try_new(&config.prior, &sample, &grid, &heights, lapse_rate, first_hour)?;
+    Ok(Loaded {
+        read,
+        observations: decoded.observations,
+        reports: loaded,
+        rejected,
+        withheld,
+        relief,
+        land: land.smoothed(1),
+        heights,
+        prior,
+    })
+}
+
+/// A report as exact integers.
+fn report(o: &Observation, cycle: u64, order: u64) -> Report {
+    Report {
+        cycle,
+        station: o.station.clone(),
+        order,
+        time: o.time.div_euclid(1_000_000_000),
+        latitude: Report::encode_degrees(o.latitude),
+        longitude: Report::encode_degrees(o.longitude),
+        elevation: o.elevation.map(Report::encode_metres),
+        value: Report::encode_value(o.value),
+    }
+}
+
+/// The path of an input: the file that was named, or the embedded one written below `folder`.
+fn locate(name: &str, embedded: (&str, &[u8]), folder: &Path) -> Result<PathBuf> {
+    if name != "embedded" {
+        return Ok(PathBuf::from(name));
+    }
+    let mend = "choose another directory with --out";
+    std::fs::create_dir_all(folder).map_err(PipelineError::file("create", folder, mend))?;
+    let path = folder.join(embedded.0);
+    // several processes may do this at once: each renames a file of its own
+    let part = folder.join(format!("{}.{}.part", embedded.0, std::process::id()));
+    std::fs::write(&part, embedded.1).map_err(PipelineError::file("write", &part, mend))?;
+    std::fs::rename(&part, &path).map_err(PipelineError::file("write", &path, mend))?;
+    Ok(path)
+}
+
+/// Latitudes and longitudes of a variable's last two dimensions, as a grid from the south-west.
+fn grid_of(file: &NetcdfFile, name: &str) -> Result<(Grid, bool)> {
+    let variable = file.variable(name)?;
+    let wrong = |why: &str| PipelineError::Data {
+        name: file.place().to_owned(),
+        why: format!("variable `{name}`: {why}"),
+        mend: "give a regular latitude-longitude grid in degrees".to_owned(),
+    };
+    let rank = variable.dimensions.len();
+    let [y, x] = variable.dimensions.get(rank.saturating_sub(2)..).unwrap_or(&[]) else {
+        return Err(wrong("has fewer than two dimensions"));
+    };
+    let (mut lats, lons) = (file.read_all_f64(y)?, file.read_all_f64(x)?);
+    let flipped = lats.first() > lats.last();
+    if flipped {
+        lats.reverse();
+    }
+    let step = |axis: &[f64]| (axis[axis.len() - 1] - axis[0]) / (axis.len() - 1) as f64;
+    if lats.len() < 2 || lons.len() < 2 {
+        return Err(wrong("has fewer than 2 x 2 places"));
+    }
+    let (dy, dx) = (step(&lats), step(&lons));
+    let regular = |axis: &[f64], d: f64| {
+        axis.windows(2).all(|w| (w[1] - w[0] - d).abs() <= 1e-3 * d.abs())
+    };
+    // axes stored in single precision are off by their rounding
+    if !(regular(&lats, dy) && regular(&lons, dx) && (dy - dx).abs() <= 1e-3 * dy) {
+        return Err(wrong("is not on a regular grid with one step in both directions"));
+    }
+    Ok((Grid::try_new(lats[0], lons[0], dy, lats.len(), lons.len())?, flipped))
+}
+
+/// A two-dimensional variable.
+fn field(file: &NetcdfFile, name: &str) -> Result<Field> {
+    let (grid, flipped) = grid_of(file, name)?;
+    let mut values = file.read_all_f64(name)?;
+    if flipped {
+        values = from_south(&values, grid.columns());
+    }
+    finite(file, name, &values)?;
+    Ok(Field::try_new(grid, values)?)
+}
+
+fn from_south(values: &[f64], columns: usize) -> Vec<f64> {
+    values.chunks_exact(columns).rev().flatten().copied().collect()
+}
+
+fn finite(file: &NetcdfFile, name: &str, values: &[f64]) -> Result<()> {
+    match values.iter().position(|v| !v.is_finite()) {
+        None => Ok(()),
+        Some(at) => Err(PipelineError::Data {
+            name: file.place().to_owned(),
+            why: format!("variable `{name}` is missing or not finite at value {at}"),
+            mend: "fill missing values first".to_owned(),
+        }),
+    }
+}
+
+/// The temperatures of the prior, in kelvin.
+fn temperatures(file: &NetcdfFile) -> Result<Sample> {
+    let (grid, flipped) = grid_of(file, "t2m")?;
+    let variable = file.variable("t2m")?;
+    let celsius = variable.text("units").is_some_and(|u| u.contains("elsius") || u == "degC");
+    let times = file.read_times(variable.dimensions.first().map_or("time", String::as_str))?;
+    let values = file.read_all_f64("t2m")?;
+    finite(file, "t2m", &values)?;
+    let zero = if celsius { 273.15 } else { 0.0 };
+    let fields = values
+        .chunks_exact(grid.cells())
+        .map(|one| {
+            let one =
+                if flipped { from_south(one, grid.columns()) } else { one.to_vec() };
+            Field::try_new(grid, one.into_iter().map(|t| t + zero).collect())
+        })
+        .collect::<Result<_, _>>()?;
+    let hours = times.iter().map(|t| t.rem_euclid(24 * HOUR) as f64 / HOUR as f64).collect();
+    Ok(Sample { fields, hours })
+}
