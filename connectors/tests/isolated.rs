@@ -1,5 +1,10 @@
 //! Files read with the HDF5 library in a child process give the same as with it in this one.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, too, fail by panicking"
+)]
+
 use advect_connectors::netcdf::{
     Attribute, Length, NetcdfFile, NetcdfWriter, NumberType, ReadPath, Slab, VariableSpec, isolate,
 };

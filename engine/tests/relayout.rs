@@ -7,6 +7,11 @@
 //! * `exact_*`: fixed-point partials give the same bits on every layout.
 //! * `flow_*`: the dataflow gives the bits of the in-memory reference, over threads and TCP.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, too, fail by panicking"
+)]
+
 use std::cell::RefCell;
 use std::rc::Rc;
 

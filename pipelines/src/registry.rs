@@ -1,7 +1,7 @@
 //! The table of pipelines: adding one is adding a line here.
 
-use crate::error::{PipelineError, Result};
 use crate::assimilate::Assimilate;
+use crate::error::{PipelineError, Result};
 use crate::pipeline::Pipeline;
 
 /// All pipelines, in the order in which they are listed.

@@ -6,6 +6,11 @@
 //! an independent count finds; a file that cannot be read to its end is rejected by name. All
 //! rejected records of a test go to one Parquet file whose rows are counted in the end.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests, too, fail by panicking"
+)]
+
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::ops::Range;

@@ -28,10 +28,10 @@ use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 use timely::worker::Worker;
 
 pub use alarm::Alarm;
-pub use sim::Faults;
 pub use choose::under_mpi;
 #[cfg(feature = "mpi")]
 pub use mpi::Job;
+pub use sim::Faults;
 
 use crate::error::{EngineError, Result};
 use crate::observe::{Options, Place, Session};

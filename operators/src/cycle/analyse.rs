@@ -126,15 +126,20 @@ pub fn analyse<'s>(
                     open.retain(|&v, _| v >= closed);
                     dirty.retain(|&v, _| v >= closed);
                     let news = dirty.entry(valid).or_default();
-                    let cells: BTreeSet<u64> =
-                        news.iter().filter(|(t, _)| t.less_equal(&now)).map(|c| c.1).collect();
+                    let cells: BTreeSet<u64> = news
+                        .iter()
+                        .filter(|(t, _)| t.less_equal(&now))
+                        .map(|c| c.1)
+                        .collect();
                     news.retain(|(t, _)| !t.less_equal(&now));
                     let state = open.entry(valid).or_default();
                     let lookup = |cell: u64| sums_at(&mut trace, (valid, cell), &now);
                     state.revise(&settings, &points, shard.elements(), &cells, lookup, &work);
                     let data = state.analysis.clone().into();
                     let analysis = Shard::new(valid, shard.shape.clone(), data);
-                    output.session(&cap).give(analysis.addressed(worker, worker));
+                    output
+                        .session(&cap)
+                        .give(analysis.addressed(worker, worker));
                 }
                 trace.set_logical_compaction(touched_frontier.frontier());
                 trace.set_physical_compaction(touched_frontier.frontier());
@@ -172,7 +177,9 @@ impl Open {
             for (a, x) in anomalies.iter_mut().zip(members) {
                 *a = x - mean;
             }
-            let information = sums.information(n).unwrap_or_else(|e| panic!("Analyse: {e}"));
+            let information = sums
+                .information(n)
+                .unwrap_or_else(|e| panic!("Analyse: {e}"));
             let local = weights(&information, &settings.inflation)
                 .unwrap_or_else(|e| panic!("Analyse, cell {cell}: {e}"));
             let moved = local.apply(mean, &anomalies, &mut analysed);
@@ -191,7 +198,9 @@ fn sums_at(trace: &mut SumsTrace, key: CellKey, now: &Cycle) -> Sums {
     let mut total = Sums::zero();
     let mut upper = Antichain::new();
     trace.read_upper(&mut upper);
-    let Some(batches) = trace.batches_through(upper.borrow()) else { return total };
+    let Some(batches) = trace.batches_through(upper.borrow()) else {
+        return total;
+    };
     let (mut cursor, storage) = cursor_list(batches);
     cursor.seek_key(&storage, &key);
     if cursor.get_key(&storage) == Some(&key) {

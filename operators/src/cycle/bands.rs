@@ -20,7 +20,10 @@ impl Bands {
         let split = Layout::new([Placement::Split { dim: 0 }]);
         let shape = [grid.rows(), grid.columns()];
         let rows = (0..mesh.workers()).map(|w| split.owned(&mesh, &shape, w).swap_remove(0));
-        Bands { grid, rows: rows.collect() }
+        Bands {
+            grid,
+            rows: rows.collect(),
+        }
     }
 
     /// Number of workers.

@@ -43,7 +43,10 @@ struct Open {
 pub fn contribute<'s>(
     departures: StreamVec<'s, Cycle, Departed>,
     settings: &Rc<Settings>,
-) -> (StreamVec<'s, Cycle, SumsUpdate>, StreamVec<'s, Cycle, Verdict>) {
+) -> (
+    StreamVec<'s, Cycle, SumsUpdate>,
+    StreamVec<'s, Cycle, Verdict>,
+) {
     let settings = Rc::clone(settings);
     let mut builder = OperatorBuilder::new("Contribute".to_owned(), departures.scope());
     let mut input = builder.new_input(departures, Exchange::new(|d: &Departed| d.to));
@@ -94,7 +97,10 @@ pub fn contribute<'s>(
                     }
                 }
                 drop(session);
-                verdicts_out.activate().session(&verdicts_cap).give_iterator(verdicts.into_iter());
+                verdicts_out
+                    .activate()
+                    .session(&verdicts_cap)
+                    .give_iterator(verdicts.into_iter());
             }
         }
     });
@@ -114,7 +120,10 @@ fn spread(
     let mut hear = |point: usize, km: f64| {
         let taper = settings.taper.at(km);
         if taper > TAPER_CUTOFF {
-            deltas.entry((cycle, point as u64)).or_default().add(row, taper, sign);
+            deltas
+                .entry((cycle, point as u64))
+                .or_default()
+                .add(row, taper, sign);
         }
     };
     let reach = settings.taper.reach();
@@ -178,13 +187,23 @@ impl Open {
             judged.insert(report.clone(), (fault, d.departure));
             if self.judged.get(report) != Some(&(fault, d.departure)) {
                 let (report, departure) = (report.clone(), d.departure);
-                verdicts.push(Verdict { report, fault, departure, stands: true });
+                verdicts.push(Verdict {
+                    report,
+                    fault,
+                    departure,
+                    stands: true,
+                });
             }
         }
         for (report, (fault, departure)) in &self.judged {
             if !judged.contains_key(report) {
                 let (report, fault, departure) = (report.clone(), *fault, *departure);
-                verdicts.push(Verdict { report, fault, departure, stands: false });
+                verdicts.push(Verdict {
+                    report,
+                    fault,
+                    departure,
+                    stands: false,
+                });
             }
         }
         for (report, row) in &self.accepted {

@@ -24,9 +24,7 @@ use super::settings::Settings;
 use crate::observations::{Place, Report};
 
 /// Sends every verdict to every worker.
-pub fn to_all<'s>(
-    verdicts: StreamVec<'s, Cycle, Verdict>,
-) -> StreamVec<'s, Cycle, (u64, Verdict)> {
+pub fn to_all<'s>(verdicts: StreamVec<'s, Cycle, Verdict>) -> StreamVec<'s, Cycle, (u64, Verdict)> {
     let workers = verdicts.scope().worker().peers() as u64;
     verdicts.flat_map(move |v| (0..workers).map(move |to| (to, v.clone())))
 }
@@ -101,12 +99,20 @@ pub fn hybrid<'s>(
                         news.insert((k, v), verdicts);
                     }
                 }
-                let Some(background) = held.remove(&(known, valid)) else { continue };
-                let near: Vec<(Place, f64)> =
-                    accepted.get(&valid).into_iter().flatten().map(|(_, d)| *d).collect();
-                let shard =
-                    blend(&settings, &places, &analysis, &background, &near, describe);
-                output.activate().session(&cap).give(shard.addressed(worker, worker));
+                let Some(background) = held.remove(&(known, valid)) else {
+                    continue;
+                };
+                let near: Vec<(Place, f64)> = accepted
+                    .get(&valid)
+                    .into_iter()
+                    .flatten()
+                    .map(|(_, d)| *d)
+                    .collect();
+                let shard = blend(&settings, &places, &analysis, &background, &near, describe);
+                output
+                    .activate()
+                    .session(&cap)
+                    .give(shard.addressed(worker, worker));
             }
         }
     });
@@ -147,8 +153,9 @@ fn blend(
     for ((place, members), before) in places.iter().zip(rows).zip(before) {
         let mean = before.iter().sum::<f64>() / n as f64;
         let shift = if alpha > 0.0 {
-            let increment =
-                krige.estimate(place, near).unwrap_or_else(|e| panic!("Hybrid: {e}"));
+            let increment = krige
+                .estimate(place, near)
+                .unwrap_or_else(|e| panic!("Hybrid: {e}"));
             let ensemble = members.iter().sum::<f64>() / n as f64;
             alpha * (mean + increment - ensemble)
         } else {
@@ -159,6 +166,10 @@ fn blend(
             out.push(mean);
         }
     }
-    let shape = if describe { vec![places.len(), width] } else { analysis.shape.clone() };
+    let shape = if describe {
+        vec![places.len(), width]
+    } else {
+        analysis.shape.clone()
+    };
     Shard::new(analysis.key, shape, out.into())
 }

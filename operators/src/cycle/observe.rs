@@ -89,12 +89,19 @@ pub fn observe<'s>(
                     }
                     state.reports.retain(|_, count| *count != 0);
                     let mut session = output.session(&cap);
-                    let predict = Predict { settings: &settings, field: &field, first_row };
+                    let predict = Predict {
+                        settings: &settings,
+                        field: &field,
+                        first_row,
+                    };
                     for departed in state.revise(&predict) {
                         for to in bands.audience(&departed.report, settings.buddy.radius) {
                             let own = to == worker;
-                            let anomalies =
-                                if own { departed.anomalies.clone() } else { Vec::new() };
+                            let anomalies = if own {
+                                departed.anomalies.clone()
+                            } else {
+                                Vec::new()
+                            };
                             if own || departed.fault.is_none() {
                                 session.give(Departed {
                                     to: to as u64,
@@ -115,16 +122,26 @@ impl Open {
     /// What is taken back and what comes, in the order of reports.
     fn revise(&mut self, predict: &Predict<'_>) -> Vec<Departed> {
         let mut changes = Vec::new();
-        let all: BTreeSet<Report> =
-            self.reports.keys().chain(self.given.keys()).cloned().collect();
+        let all: BTreeSet<Report> = self
+            .reports
+            .keys()
+            .chain(self.given.keys())
+            .cloned()
+            .collect();
         for report in all {
             let old = self.given.get(&report);
-            let new = self.reports.contains_key(&report).then(|| predict.departed(&report));
+            let new = self
+                .reports
+                .contains_key(&report)
+                .then(|| predict.departed(&report));
             if old == new.as_ref() {
                 continue;
             }
             if let Some(old) = self.given.remove(&report) {
-                changes.push(Departed { comes: false, ..old });
+                changes.push(Departed {
+                    comes: false,
+                    ..old
+                });
             }
             if let Some(new) = new {
                 changes.push(new.clone());
@@ -167,7 +184,12 @@ impl Predict<'_> {
         departed.departure = report.value() - mean;
         let variance = departed.anomalies.iter().map(|y| y * y).sum::<f64>() / (n - 1) as f64;
         let error = self.settings.observation_error.powi(2);
-        if quality::gross(departed.departure, variance, error, self.settings.gross_limit) {
+        if quality::gross(
+            departed.departure,
+            variance,
+            error,
+            self.settings.gross_limit,
+        ) {
             departed.fault = Some(Fault::GrossError);
         }
         departed

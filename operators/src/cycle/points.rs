@@ -15,7 +15,10 @@ pub struct Points {
 impl Points {
     /// The points of `settings` over the bands.
     pub fn new(settings: &Rc<Settings>, bands: &Bands) -> Self {
-        Points { bands: bands.clone(), settings: Rc::clone(settings) }
+        Points {
+            bands: bands.clone(),
+            settings: Rc::clone(settings),
+        }
     }
 
     /// Worker that analyses a point.
@@ -32,12 +35,21 @@ impl Points {
     /// Cells of a worker, in order.
     pub fn cells(&self, worker: usize) -> Rc<Vec<u64>> {
         let (rows, columns) = (self.bands.rows(worker), self.settings.grid.columns());
-        Rc::new((rows.start * columns..rows.end * columns).map(|c| c as u64).collect())
+        Rc::new(
+            (rows.start * columns..rows.end * columns)
+                .map(|c| c as u64)
+                .collect(),
+        )
     }
 
     /// Sites of a worker, in order, as points.
     pub fn sites(&self, worker: usize) -> Rc<Vec<u64>> {
         let sites = self.settings.grid.cells()..self.settings.points();
-        Rc::new(sites.filter(|&p| self.home(p) == worker).map(|p| p as u64).collect())
+        Rc::new(
+            sites
+                .filter(|&p| self.home(p) == worker)
+                .map(|p| p as u64)
+                .collect(),
+        )
     }
 }

@@ -42,12 +42,14 @@ pub fn screen<'s>(
     reports: StreamVec<'s, Cycle, ReportUpdate>,
     settings: &Rc<Settings>,
     screen: &Screen,
-) -> (StreamVec<'s, Cycle, ReportUpdate>, StreamVec<'s, Cycle, Verdict>) {
+) -> (
+    StreamVec<'s, Cycle, ReportUpdate>,
+    StreamVec<'s, Cycle, Verdict>,
+) {
     let (settings, screen) = (Rc::clone(settings), screen.clone());
     let mut builder = OperatorBuilder::new("Screen".to_owned(), reports.scope());
-    let route = Exchange::new(|(r, _, _): &ReportUpdate| {
-        u64::from(crc32fast::hash(r.station.as_bytes()))
-    });
+    let route =
+        Exchange::new(|(r, _, _): &ReportUpdate| u64::from(crc32fast::hash(r.station.as_bytes())));
     let mut input = builder.new_input(reports, route);
     let (passed_out, passed) = builder.new_output::<Vec<ReportUpdate>>();
     let (verdicts_out, verdicts) = builder.new_output::<Vec<Verdict>>();
@@ -96,7 +98,10 @@ pub fn screen<'s>(
                         slot.judge(&screen, now, &mut passed, &mut verdicts);
                     }
                 }
-                passed_out.activate().session(&passed_cap).give_iterator(passed.into_iter());
+                passed_out
+                    .activate()
+                    .session(&passed_cap)
+                    .give_iterator(passed.into_iter());
                 verdicts_out
                     .activate()
                     .session(&verdicts_cap)
@@ -117,8 +122,12 @@ impl Slot {
     ) {
         self.counts.retain(|_, count| *count != 0);
         // the first in the source that passes the checks is taken, whatever came first
-        let mut standing: Vec<&Report> =
-            self.counts.iter().filter(|(_, c)| **c > 0).map(|(r, _)| r).collect();
+        let mut standing: Vec<&Report> = self
+            .counts
+            .iter()
+            .filter(|(_, c)| **c > 0)
+            .map(|(r, _)| r)
+            .collect();
         standing.sort_by_key(|r| r.order);
         let mut judged = BTreeMap::new();
         let mut taken = false;
@@ -155,5 +164,10 @@ impl Slot {
 }
 
 fn verdict(report: Report, fault: Option<Fault>, stands: bool) -> Verdict {
-    Verdict { report, fault, departure: 0.0, stands }
+    Verdict {
+        report,
+        fault,
+        departure: 0.0,
+        stands,
+    }
 }

@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assimilation::Inflation;
 use crate::assimilation::localization::gaspari_cohn;
-use crate::observations::{
-    Buddy, Corners, Field, Grid, Interpolation, Krige, Place, Report,
-};
+use crate::observations::{Buddy, Corners, Field, Grid, Interpolation, Krige, Place, Report};
 
 /// How loudly a cell hears an observation: two Gaspari–Cohn tapers, a narrow one for what is near and
 /// a wide one for what many observations say together.
@@ -131,7 +129,12 @@ impl Settings {
             }
         };
         let land = self.land.at(latitude, longitude);
-        Place { latitude, longitude, height, land }
+        Place {
+            latitude,
+            longitude,
+            height,
+            land,
+        }
     }
 
     /// Where a report is. One without a height stands at that of the grid.
@@ -143,7 +146,12 @@ impl Settings {
         };
         let height = report.elevation().or_else(ground).unwrap_or(0.0);
         let land = self.land.at(latitude, longitude);
-        Place { latitude, longitude, height, land }
+        Place {
+            latitude,
+            longitude,
+            height,
+            land,
+        }
     }
 
     /// First cycle that reports known at `known` can still change.

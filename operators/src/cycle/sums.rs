@@ -121,7 +121,9 @@ mod tests {
     use super::*;
 
     fn row(k: usize) -> (Vec<f64>, f64, f64) {
-        let y = (0..5).map(|i| ((k * 5 + i) as f64 * 0.77).sin() * 3.0).collect();
+        let y = (0..5)
+            .map(|i| ((k * 5 + i) as f64 * 0.77).sin() * 3.0)
+            .collect();
         (y, (k as f64).cos() * 4.0, (k % 7) as f64 / 7.0)
     }
 
@@ -137,7 +139,10 @@ mod tests {
             s
         };
         let plain = sum(&[(0, 1), (1, 1), (2, 1)]);
-        assert_eq!(plain, sum(&[(9, 1), (2, 1), (1, 1), (8, 1), (9, -1), (0, 1), (8, -1)]));
+        assert_eq!(
+            plain,
+            sum(&[(9, 1), (2, 1), (1, 1), (8, 1), (9, -1), (0, 1), (8, -1)])
+        );
         assert!(sum(&[(4, 1), (4, -1)]).is_zero());
         let mut merged = sum(&[(2, 1)]);
         merged.plus_equals(&sum(&[(0, 1), (1, 1)]));
@@ -156,7 +161,13 @@ mod tests {
             exact.add(&Row::new(&y, d, 1.5), taper, 1);
             plain.add(&y, d, taper / (1.5 * 1.5));
         }
-        for (a, b) in exact.information(5).unwrap().sums().iter().zip(plain.sums()) {
+        for (a, b) in exact
+            .information(5)
+            .unwrap()
+            .sums()
+            .iter()
+            .zip(plain.sums())
+        {
             assert!((a - b).abs() <= 1e-6 * (1.0 + b.abs()), "{a} {b}");
         }
         assert!(exact.information(6).is_err());

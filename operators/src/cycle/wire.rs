@@ -50,8 +50,15 @@ fn widen(settings: &Settings, workers: usize) -> Result<(Relayout, Layout)> {
         edge: Edge::Clamped,
         overlap: Overlap::Copies,
     }]);
-    let shape = [settings.grid.rows(), settings.grid.columns(), settings.members];
-    Ok((Relayout::plan(&mesh, &shape, DType::F64, &split, &halo)?, halo))
+    let shape = [
+        settings.grid.rows(),
+        settings.grid.columns(),
+        settings.members,
+    ];
+    Ok((
+        Relayout::plan(&mesh, &shape, DType::F64, &split, &halo)?,
+        halo,
+    ))
 }
 
 /// Wires the loop. `reports` are updates of the collection of reports, each at
@@ -75,8 +82,15 @@ pub fn assimilate<'s>(
     let (cells, sites) = (points.cells(worker), points.sites(worker));
     let (plan, halo) = widen(settings, workers)?;
     let mesh = Mesh::line("space", workers);
-    let shape = [settings.grid.rows(), settings.grid.columns(), settings.members];
-    let first_row = halo.indices(&mesh, &shape, worker)[0].first().copied().unwrap_or(0);
+    let shape = [
+        settings.grid.rows(),
+        settings.grid.columns(),
+        settings.members,
+    ];
+    let first_row = halo.indices(&mesh, &shape, worker)[0]
+        .first()
+        .copied()
+        .unwrap_or(0);
 
     let (screened, turned_away) = screen(reports, settings, screening);
     let (handle, fed) = scope.feedback::<Batch>(Cycle::new(1, 0));
@@ -89,8 +103,13 @@ pub fn assimilate<'s>(
     let known_to_all = to_all(verdicts.clone());
 
     let work = Work::default();
-    let ensembles =
-        analyse(arranged.clone(), backgrounds.clone(), settings, Rc::clone(&cells), &work);
+    let ensembles = analyse(
+        arranged.clone(),
+        backgrounds.clone(),
+        settings,
+        Rc::clone(&cells),
+        &work,
+    );
     let analyses = hybrid(
         ensembles,
         backgrounds.clone(),
@@ -99,11 +118,30 @@ pub fn assimilate<'s>(
         &cells,
         false,
     );
-    let at_them =
-        analyse(arranged, site_backgrounds.clone(), settings, Rc::clone(&sites), &work);
-    let at_them = hybrid(at_them, site_backgrounds, known_to_all, settings, &sites, true);
+    let at_them = analyse(
+        arranged,
+        site_backgrounds.clone(),
+        settings,
+        Rc::clone(&sites),
+        &work,
+    );
+    let at_them = hybrid(
+        at_them,
+        site_backgrounds,
+        known_to_all,
+        settings,
+        &sites,
+        true,
+    );
     let sites = summarize(at_them, &sites, settings.grid.cells());
     forecast(analyses.clone(), model, &bands).connect_loop(handle);
     let verdicts = verdicts.concat(turned_away);
-    Ok(Cycled { analyses, backgrounds, sites, verdicts, work, bands })
+    Ok(Cycled {
+        analyses,
+        backgrounds,
+        sites,
+        verdicts,
+        work,
+        bands,
+    })
 }

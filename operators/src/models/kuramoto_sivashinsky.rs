@@ -184,6 +184,10 @@ impl KuramotoSivashinsky {
     }
 
     /// One ETDRK4 step of `v`; `observe` sees the field of every stage.
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "one index runs over many arrays, as in the paper"
+    )]
     fn step_spectrum(
         &self,
         v: &mut [Complex64],

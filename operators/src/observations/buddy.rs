@@ -71,15 +71,24 @@ mod tests {
     use super::*;
 
     fn at(latitude: f64, longitude: f64, departure: f64) -> Departure {
-        Departure { latitude, longitude, departure }
+        Departure {
+            latitude,
+            longitude,
+            departure,
+        }
     }
 
     /// A lone outlier fails, a shared departure passes, and too few neighbours give no verdict.
     #[test]
     fn outliers_fail_and_fronts_pass() {
-        let buddy = Buddy { radius: 200.0, limit: 6.0, at_least: 3 };
-        let around: Vec<Departure> =
-            (0..6).map(|i| at(40.0 + 0.2 * f64::from(i), -100.0, 8.0)).collect();
+        let buddy = Buddy {
+            radius: 200.0,
+            limit: 6.0,
+            at_least: 3,
+        };
+        let around: Vec<Departure> = (0..6)
+            .map(|i| at(40.0 + 0.2 * f64::from(i), -100.0, 8.0))
+            .collect();
         assert!(buddy.passes(&at(40.1, -100.1, 9.0), &around));
         assert!(!buddy.passes(&at(40.1, -100.1, -1.0), &around));
         assert!(buddy.passes(&at(40.1, -100.1, -1.0), &around[..2]));

@@ -21,7 +21,10 @@ impl Field {
     pub fn try_new(grid: Grid, values: Vec<f64>) -> Result<Self, OperatorError> {
         let mend = "give one value for every cell, row by row from the south-west";
         OperatorError::check_length("Field", "values", values.len(), grid.cells(), mend)?;
-        Ok(Field { grid, values: Arc::new(values) })
+        Ok(Field {
+            grid,
+            values: Arc::new(values),
+        })
     }
 
     /// The grid.
@@ -60,7 +63,10 @@ impl Field {
         };
         let along = pass(&self.values, columns, &|row, i| row * columns + i, rows);
         let both = pass(&along, rows, &|column, i| i * columns + column, columns);
-        Field { grid: self.grid, values: Arc::new(both) }
+        Field {
+            grid: self.grid,
+            values: Arc::new(both),
+        }
     }
 }
 

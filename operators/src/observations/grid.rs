@@ -40,18 +40,39 @@ impl Grid {
     ) -> Result<Self, OperatorError> {
         const PLACE: &str = "Grid";
         if !(step > 0.0 && step.is_finite()) {
-            return Err(OperatorError::parameter(PLACE, "step", step, "positive degrees"));
+            return Err(OperatorError::parameter(
+                PLACE,
+                "step",
+                step,
+                "positive degrees",
+            ));
         }
         if rows < 2 || columns < 2 {
             let got = format!("{rows} x {columns}");
-            return Err(OperatorError::parameter(PLACE, "size", got, "at least 2 x 2 cells"));
+            return Err(OperatorError::parameter(
+                PLACE,
+                "size",
+                got,
+                "at least 2 x 2 cells",
+            ));
         }
         let north = south + step * (rows - 1) as f64;
         if !(south >= -90.0 && north <= 90.0 + 1e-9) {
             let got = format!("{south} to {north}");
-            return Err(OperatorError::parameter(PLACE, "latitudes", got, "-90 to 90"));
+            return Err(OperatorError::parameter(
+                PLACE,
+                "latitudes",
+                got,
+                "-90 to 90",
+            ));
         }
-        Ok(Grid { south, west, step, rows, columns })
+        Ok(Grid {
+            south,
+            west,
+            step,
+            rows,
+            columns,
+        })
     }
 
     /// Rows, south to north.
@@ -114,10 +135,17 @@ impl Grid {
 
     /// The point on or inside the outermost cell centres that is nearest to a point, in degrees.
     pub fn nearest(&self, latitude: f64, longitude: f64) -> (f64, f64) {
-        let (north, wide) = (self.latitude(self.rows - 1), self.step * (self.columns - 1) as f64);
+        let (north, wide) = (
+            self.latitude(self.rows - 1),
+            self.step * (self.columns - 1) as f64,
+        );
         let mut east = (longitude - self.west).rem_euclid(360.0);
         if east > wide {
-            east = if east - wide < 360.0 - east { wide } else { 0.0 };
+            east = if east - wide < 360.0 - east {
+                wide
+            } else {
+                0.0
+            };
         }
         (latitude.clamp(self.south, north), self.west + east)
     }
@@ -142,7 +170,12 @@ impl Grid {
     ) {
         for row in self.rows_within(latitude, radius) {
             for column in 0..self.columns {
-                let km = distance(latitude, longitude, self.latitude(row), self.longitude(column));
+                let km = distance(
+                    latitude,
+                    longitude,
+                    self.latitude(row),
+                    self.longitude(column),
+                );
                 if km <= radius {
                     f(row * self.columns + column, km);
                 }
@@ -168,7 +201,11 @@ mod tests {
     #[test]
     fn cells_within_equal_brute_force() {
         let grid = Grid::try_new(20.0, -130.0, 1.5, 24, 45).unwrap();
-        for (lat, lon, radius) in [(38.2, -100.3, 320.0), (20.0, -130.0, 500.0), (80.0, 0.0, 90.0)] {
+        for (lat, lon, radius) in [
+            (38.2, -100.3, 320.0),
+            (20.0, -130.0, 500.0),
+            (80.0, 0.0, 90.0),
+        ] {
             let mut found = Vec::new();
             grid.for_cells_within(lat, lon, radius, |cell, _| found.push(cell));
             let all = (0..grid.cells()).filter(|&cell| {

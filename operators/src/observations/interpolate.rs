@@ -22,7 +22,10 @@ impl Corners {
     /// The cells around a point in degrees, `None` outside the grid.
     pub fn around(grid: &Grid, latitude: f64, longitude: f64) -> Option<Self> {
         let (row, column) = grid.locate(latitude, longitude)?;
-        let (r, c) = ((row as usize).min(grid.rows() - 2), (column as usize).min(grid.columns() - 2));
+        let (r, c) = (
+            (row as usize).min(grid.rows() - 2),
+            (column as usize).min(grid.columns() - 2),
+        );
         let (v, u) = (row - r as f64, column - c as f64);
         let first = r * grid.columns() + c;
         let above = first + grid.columns();
@@ -44,7 +47,10 @@ impl Interpolation {
     /// The operator at a point whose height is `above` metres over the interpolated height of the
     /// cells, with `lapse_rate` in units of the state per metre (K/m).
     pub fn new(corners: Corners, above: f64, lapse_rate: f64) -> Self {
-        Interpolation { corners, offset: -lapse_rate * above }
+        Interpolation {
+            corners,
+            offset: -lapse_rate * above,
+        }
     }
 
     /// The cells around the point.
@@ -92,7 +98,12 @@ mod tests {
     /// ⟨H' dx, dy⟩ = ⟨dx, H'ᵀ dy⟩, at the edges and corners of the grid too.
     #[test]
     fn adjoint_dot_product() {
-        for (lat, lon) in [(30.0, -100.0), (33.0, -96.0), (31.234, -97.777), (33.0, -99.1)] {
+        for (lat, lon) in [
+            (30.0, -100.0),
+            (33.0, -96.0),
+            (31.234, -97.777),
+            (33.0, -99.1),
+        ] {
             let h = Interpolation::new(Corners::around(&grid(), lat, lon).unwrap(), 120.0, 6.5e-3);
             let dx: Vec<f64> = (0..63).map(|i| ((i * 37 % 101) as f64).sin()).collect();
             let dy = 0.731;

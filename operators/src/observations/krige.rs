@@ -77,8 +77,7 @@ impl Krige {
         for (i, (place, _)) in departures.iter().enumerate() {
             // a degree of latitude is never less than 110 km
             if (place.latitude - at.latitude).abs() * 110.0 <= self.radius {
-                let km =
-                    distance(at.latitude, at.longitude, place.latitude, place.longitude);
+                let km = distance(at.latitude, at.longitude, place.latitude, place.longitude);
                 if km <= self.radius {
                     near.push((km, i));
                 }
@@ -107,8 +106,14 @@ impl Krige {
         let factor = covariances.llt(Side::Lower).map_err(|_| failed())?;
         let right = Mat::from_fn(n, 1, |i, _| departures[near[i].1].1);
         let weights = factor.solve(&right);
-        let sum = (0..n).map(|i| self.covariance(at, place(i)) * weights[(i, 0)]).sum::<f64>();
-        if sum.is_finite() { Ok(sum) } else { Err(failed()) }
+        let sum = (0..n)
+            .map(|i| self.covariance(at, place(i)) * weights[(i, 0)])
+            .sum::<f64>();
+        if sum.is_finite() {
+            Ok(sum)
+        } else {
+            Err(failed())
+        }
     }
 }
 
@@ -130,7 +135,12 @@ mod tests {
     }
 
     fn at(latitude: f64, longitude: f64, height: f64) -> Place {
-        Place { latitude, longitude, height, land: 1.0 }
+        Place {
+            latitude,
+            longitude,
+            height,
+            land: 1.0,
+        }
     }
 
     /// Without error an observed place is met exactly; with error it is drawn to its neighbours;
@@ -138,22 +148,38 @@ mod tests {
     #[test]
     fn observed_places_are_met() {
         let near: Vec<(Place, f64)> = (0..8)
-            .map(|i| (at(40.0 + 0.3 * f64::from(i), -100.0 - 0.2 * f64::from(i * i % 5), 300.0), 2.0))
+            .map(|i| {
+                (
+                    at(
+                        40.0 + 0.3 * f64::from(i),
+                        -100.0 - 0.2 * f64::from(i * i % 5),
+                        300.0,
+                    ),
+                    2.0,
+                )
+            })
             .chain([(at(41.0, -101.0, 320.0), 5.0)])
             .collect();
         let own = near[8].0;
         assert!((krige(0.0).estimate(&own, &near).unwrap() - 5.0).abs() < 1e-9);
         let drawn = krige(1.0).estimate(&own, &near).unwrap();
         assert!(drawn > 2.0 && drawn < 5.0, "{drawn}");
-        assert_eq!(krige(1.0).estimate(&at(-40.0, 20.0, 0.0), &near).unwrap(), 0.0);
+        assert_eq!(
+            krige(1.0).estimate(&at(-40.0, 20.0, 0.0), &near).unwrap(),
+            0.0
+        );
     }
 
     /// A place at another height hears less.
     #[test]
     fn height_separates() {
         let near = [(at(40.0, -100.0, 300.0), 4.0)];
-        let level = krige(1.0).estimate(&at(40.3, -100.0, 300.0), &near).unwrap();
-        let above = krige(1.0).estimate(&at(40.3, -100.0, 2300.0), &near).unwrap();
+        let level = krige(1.0)
+            .estimate(&at(40.3, -100.0, 300.0), &near)
+            .unwrap();
+        let above = krige(1.0)
+            .estimate(&at(40.3, -100.0, 2300.0), &near)
+            .unwrap();
         assert!(level > above && above > 0.0, "{level} {above}");
     }
 

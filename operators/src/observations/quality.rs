@@ -8,7 +8,9 @@ use std::fmt;
 use super::Report;
 
 /// What is wrong with a report; the names are stable and stand in the file of rejected reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Fault {
@@ -73,7 +75,10 @@ impl Quality {
     /// [`Fault`]; `Ok` if there is none.
     pub fn check(&self, report: &Report) -> Result<(), (Fault, String)> {
         if self.block_list.contains(&report.station) {
-            return Err((Fault::BlockList, format!("station {} is blocked", report.station)));
+            return Err((
+                Fault::BlockList,
+                format!("station {} is blocked", report.station),
+            ));
         }
         let value = report.value();
         if !(self.range.0..=self.range.1).contains(&value) {
@@ -84,13 +89,17 @@ impl Quality {
         let (south, north, west, east) = self.domain;
         if !((south..=north).contains(&lat) && (west..=east).contains(&lon)) {
             let place = format!("{lat} N, {lon} E");
-            return Err((Fault::Domain, format!("{place} is not in {south}..{north} N, {west}..{east} E")));
+            return Err((
+                Fault::Domain,
+                format!("{place} is not in {south}..{north} N, {west}..{east} E"),
+            ));
         }
         let (low, high) = self.heights;
         match report.elevation() {
-            Some(z) if !(low..=high).contains(&z) => {
-                Err((Fault::Elevation, format!("height {z} m is not in {low}..{high} m")))
-            }
+            Some(z) if !(low..=high).contains(&z) => Err((
+                Fault::Elevation,
+                format!("height {z} m is not in {low}..{high} m"),
+            )),
             _ => Ok(()),
         }
     }
@@ -99,7 +108,9 @@ impl Quality {
 /// Whether a departure is a gross error: beyond `limit` times the expected departure
 /// $\sqrt{\sigma_b^2 + \sigma_o^2}$.
 pub fn gross(departure: f64, background_variance: f64, error_variance: f64, limit: f64) -> bool {
-    !(departure.abs() <= limit * (background_variance + error_variance).sqrt())
+    let expected = limit * (background_variance + error_variance).sqrt();
+    // what cannot be compared is no good either
+    departure.abs() > expected || departure.is_nan() || expected.is_nan()
 }
 
 #[cfg(test)]
@@ -141,7 +152,10 @@ mod tests {
         assert_eq!(fault(&|r| r.station = "BAD".into()), Err(Fault::BlockList));
         assert_eq!(fault(&|r| r.value = 679_150), Err(Fault::Range));
         assert_eq!(fault(&|r| r.longitude = -79_000_000), Err(Fault::Domain));
-        assert_eq!(fault(&|r| r.elevation = Some(999_990)), Err(Fault::Elevation));
+        assert_eq!(
+            fault(&|r| r.elevation = Some(999_990)),
+            Err(Fault::Elevation)
+        );
         assert_eq!(fault(&|r| r.elevation = None), Ok(()));
     }
 

@@ -31,7 +31,9 @@ pub fn thin(grid: &Grid, reports: impl IntoIterator<Item = Report>) -> (Vec<Repo
         let (lat, lon) = (grid.latitude(row), grid.longitude(column));
         group.sort_by(|a, b| {
             let km = |r: &Report| distance(lat, lon, r.latitude(), r.longitude());
-            km(a).total_cmp(&km(b)).then_with(|| (&a.station, a.order).cmp(&(&b.station, b.order)))
+            km(a)
+                .total_cmp(&km(b))
+                .then_with(|| (&a.station, a.order).cmp(&(&b.station, b.order)))
         });
         let mut group = group.into_iter();
         kept.extend(group.next());

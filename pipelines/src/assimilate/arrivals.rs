@@ -1,8 +1,8 @@
 //! Playing an archive as a stream: when each report becomes known, and what is wrong with it then.
 
+use advect_engine::Cycle;
 use advect_operators::cycle::ReportUpdate;
 use advect_operators::observations::Report;
-use advect_engine::Cycle;
 use rand::seq::SliceRandom;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -30,7 +30,10 @@ pub(crate) fn arrivals(
         let (late, corrected): (f64, f64) = (rng.random(), rng.random());
         if corrected < arrival.corrected {
             let celsius = report.value - 273_150;
-            let wrong = Report { value: 273_150 - celsius, ..report.clone() };
+            let wrong = Report {
+                value: 273_150 - celsius,
+                ..report.clone()
+            };
             tell(report.cycle, &wrong, 1);
             tell(report.cycle + 1, &wrong, -1);
             tell(report.cycle + 1, report, 1);
@@ -107,14 +110,25 @@ mod tests {
         let period: Period =
             toml::from_str("start = \"1995-03-18T00:00:00Z\"\ncycles = 5\nwindow = 1").unwrap();
         let play = |extra, shuffle| {
-            let arrival = Arrival { seed: 3, late: 0.1, corrected: 0.1, extra, shuffle };
+            let arrival = Arrival {
+                seed: 3,
+                late: 0.1,
+                corrected: 0.1,
+                extra,
+                shuffle,
+            };
             arrivals(&reports, &arrival, &period)
         };
         let plain = play(0, 0);
         let want: BTreeMap<Report, isize> = reports.iter().map(|r| (r.clone(), 1)).collect();
         assert_eq!(standing(&plain), want);
         assert_eq!(standing(&play(200, 9)), want);
-        assert!(plain.iter().flatten().any(|(r, t, d)| *d > 0 && t.known > r.cycle));
+        assert!(
+            plain
+                .iter()
+                .flatten()
+                .any(|(r, t, d)| *d > 0 && t.known > r.cycle)
+        );
         assert_ne!(play(0, 1), play(0, 2));
     }
 }

@@ -7,9 +7,9 @@ use advect_engine::Cycle;
 use advect_operators::cycle::ReportUpdate;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::operators::Exchange as _;
 use timely::dataflow::operators::generic::operator::{Operator, source};
 use timely::dataflow::operators::vec::Map;
-use timely::dataflow::operators::Exchange as _;
 use timely::dataflow::{Scope, StreamVec};
 use timely::scheduling::Activator;
 
@@ -84,9 +84,15 @@ pub(crate) fn reports<'s>(
     ticks: StreamVec<'s, Cycle, ()>,
     arrivals: &[Vec<ReportUpdate>],
 ) -> StreamVec<'s, Cycle, ReportUpdate> {
-    let (worker, workers) = (ticks.scope().worker().index(), ticks.scope().worker().peers());
+    let (worker, workers) = (
+        ticks.scope().worker().index(),
+        ticks.scope().worker().peers(),
+    );
     let mine = |updates: &Vec<ReportUpdate>| {
-        let mine = updates.iter().enumerate().filter(|(i, _)| i % workers == worker);
+        let mine = updates
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| i % workers == worker);
         mine.map(|(_, update)| update.clone()).collect()
     };
     let mut left: Vec<Vec<ReportUpdate>> = arrivals.iter().map(mine).collect();
@@ -116,7 +122,9 @@ pub(crate) fn to_first<'s, D: timely::ExchangeData>(
         |input, output| {
             input.for_each(|cap, data| {
                 for time in cap.stamp().elements() {
-                    output.session(&cap).give_iterator(data.drain(..).map(|d| (*time, d)));
+                    output
+                        .session(&cap)
+                        .give_iterator(data.drain(..).map(|d| (*time, d)));
                 }
             });
         }

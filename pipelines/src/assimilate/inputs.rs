@@ -12,10 +12,14 @@ use super::prior::{Prior, Sample};
 use super::settings::AssimilateConfig;
 use crate::error::{PipelineError, Result};
 
-const REPORTS: (&str, &[u8]) =
-    ("sao_1995-03-18.parquet", include_bytes!("../../data/sao_1995-03-18.parquet"));
-const PRIOR: (&str, &[u8]) =
-    ("prior_north_america.nc", include_bytes!("../../data/prior_north_america.nc"));
+const REPORTS: (&str, &[u8]) = (
+    "sao_1995-03-18.parquet",
+    include_bytes!("../../data/sao_1995-03-18.parquet"),
+);
+const PRIOR: (&str, &[u8]) = (
+    "prior_north_america.nc",
+    include_bytes!("../../data/prior_north_america.nc"),
+);
 
 /// Everything that is read before the first cycle.
 #[derive(Debug, Clone)]
@@ -52,7 +56,12 @@ pub(crate) fn load(config: &AssimilateConfig, folder: &Path) -> Result<Loaded> {
     for (order, o) in decoded.observations.iter().enumerate() {
         let Some(cycle) = config.cycle_of(o.time) else {
             let (detail, place) = ("outside the period", format!("{}:time", o.source));
-            rejected.push(Rejected::observation(o.clone(), Reason::Late, detail, place));
+            rejected.push(Rejected::observation(
+                o.clone(),
+                Reason::Late,
+                detail,
+                place,
+            ));
             continue;
         };
         if crc32fast::hash(o.station.as_bytes()).is_multiple_of(config.verify.one_in) {
@@ -76,8 +85,14 @@ pub(crate) fn load(config: &AssimilateConfig, folder: &Path) -> Result<Loaded> {
         .collect();
     let first_hour = config.time_of(0).div_euclid(HOUR).rem_euclid(24) as u64;
     let lapse_rate = config.filter.lapse_rate;
-    let prior =
-        Prior::try_new(&config.prior, &sample, &grid, &heights, lapse_rate, first_hour)?;
+    let prior = Prior::try_new(
+        &config.prior,
+        &sample,
+        &grid,
+        &heights,
+        lapse_rate,
+        first_hour,
+    )?;
     Ok(Loaded {
         read,
         observations: decoded.observations,
@@ -129,7 +144,11 @@ fn grid_of(file: &NetcdfFile, name: &str) -> Result<(Grid, bool)> {
         mend: "give a regular latitude-longitude grid in degrees".to_owned(),
     };
     let rank = variable.dimensions.len();
-    let [y, x] = variable.dimensions.get(rank.saturating_sub(2)..).unwrap_or(&[]) else {
+    let [y, x] = variable
+        .dimensions
+        .get(rank.saturating_sub(2)..)
+        .unwrap_or(&[])
+    else {
         return Err(wrong("has fewer than two dimensions"));
     };
     let (mut lats, lons) = (file.read_all_f64(y)?, file.read_all_f64(x)?);
@@ -143,13 +162,19 @@ fn grid_of(file: &NetcdfFile, name: &str) -> Result<(Grid, bool)> {
     }
     let (dy, dx) = (step(&lats), step(&lons));
     let regular = |axis: &[f64], d: f64| {
-        axis.windows(2).all(|w| (w[1] - w[0] - d).abs() <= 1e-3 * d.abs())
+        axis.windows(2)
+            .all(|w| (w[1] - w[0] - d).abs() <= 1e-3 * d.abs())
     };
     // axes stored in single precision are off by their rounding
     if !(regular(&lats, dy) && regular(&lons, dx) && (dy - dx).abs() <= 1e-3 * dy) {
-        return Err(wrong("is not on a regular grid with one step in both directions"));
+        return Err(wrong(
+            "is not on a regular grid with one step in both directions",
+        ));
     }
-    Ok((Grid::try_new(lats[0], lons[0], dy, lats.len(), lons.len())?, flipped))
+    Ok((
+        Grid::try_new(lats[0], lons[0], dy, lats.len(), lons.len())?,
+        flipped,
+    ))
 }
 
 /// A two-dimensional variable.
@@ -164,7 +189,12 @@ fn field(file: &NetcdfFile, name: &str) -> Result<Field> {
 }
 
 fn from_south(values: &[f64], columns: usize) -> Vec<f64> {
-    values.chunks_exact(columns).rev().flatten().copied().collect()
+    values
+        .chunks_exact(columns)
+        .rev()
+        .flatten()
+        .copied()
+        .collect()
 }
 
 fn finite(file: &NetcdfFile, name: &str, values: &[f64]) -> Result<()> {
@@ -182,7 +212,9 @@ fn finite(file: &NetcdfFile, name: &str, values: &[f64]) -> Result<()> {
 fn temperatures(file: &NetcdfFile) -> Result<Sample> {
     let (grid, flipped) = grid_of(file, "t2m")?;
     let variable = file.variable("t2m")?;
-    let celsius = variable.text("units").is_some_and(|u| u.contains("elsius") || u == "degC");
+    let celsius = variable
+        .text("units")
+        .is_some_and(|u| u.contains("elsius") || u == "degC");
     let times = file.read_times(variable.dimensions.first().map_or("time", String::as_str))?;
     let values = file.read_all_f64("t2m")?;
     finite(file, "t2m", &values)?;
@@ -190,11 +222,17 @@ fn temperatures(file: &NetcdfFile) -> Result<Sample> {
     let fields = values
         .chunks_exact(grid.cells())
         .map(|one| {
-            let one =
-                if flipped { from_south(one, grid.columns()) } else { one.to_vec() };
+            let one = if flipped {
+                from_south(one, grid.columns())
+            } else {
+                one.to_vec()
+            };
             Field::try_new(grid, one.into_iter().map(|t| t + zero).collect())
         })
         .collect::<Result<_, _>>()?;
-    let hours = times.iter().map(|t| t.rem_euclid(24 * HOUR) as f64 / HOUR as f64).collect();
+    let hours = times
+        .iter()
+        .map(|t| t.rem_euclid(24 * HOUR) as f64 / HOUR as f64)
+        .collect();
     Ok(Sample { fields, hours })
 }

@@ -7,16 +7,14 @@ use std::sync::Arc;
 use advect_engine::fabric::Context;
 use advect_engine::{Batch, Cycle, DType, Layout, Mesh, Placement, Relayout, Shard, relayout};
 use advect_operators::cycle::sites::mean_and_spread;
-use advect_operators::cycle::{
-    self, Model, ReportUpdate, Screen, Settings, Site, Verdict,
-};
+use advect_operators::cycle::{self, Model, ReportUpdate, Screen, Settings, Site, Verdict};
 use advect_operators::observations::Quality;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline as Local;
 use timely::dataflow::operators::generic::operator::Operator;
-use timely::dataflow::operators::{Inspect, Probe};
 use timely::dataflow::operators::probe::Handle;
+use timely::dataflow::operators::{Inspect, Probe};
 use timely::worker::Worker;
 
 use super::feed::{self, Pace};
@@ -90,7 +88,11 @@ pub(crate) fn run(
     mut closed: impl FnMut(Closed),
 ) -> Done {
     // all of this was built once before the workers started
-    let settings = Rc::new(shared.settings().unwrap_or_else(|e| panic!("assimilate: {e}")));
+    let settings = Rc::new(
+        shared
+            .settings()
+            .unwrap_or_else(|e| panic!("assimilate: {e}")),
+    );
     let screen = shared.screen(&settings);
     let model: Rc<dyn Model> = Rc::new(shared.loaded.prior.clone());
     let (cycles, window) = (settings.cycles, settings.window);
@@ -149,7 +151,9 @@ pub(crate) fn run(
         }
         complete < known
     });
-    Done { analysed: work.cells() }
+    Done {
+        analysed: work.cells(),
+    }
 }
 
 /// Mean and spread of every cell on every worker: `Split` → `Same`.
@@ -157,7 +161,10 @@ fn gathered<'s>(
     analyses: Stream<'s, Cycle, Batch>,
     settings: &Settings,
 ) -> Stream<'s, Cycle, Batch> {
-    let (worker, workers) = (analyses.scope().worker().index(), analyses.scope().worker().peers());
+    let (worker, workers) = (
+        analyses.scope().worker().index(),
+        analyses.scope().worker().peers(),
+    );
     let mesh = Mesh::line("space", workers);
     let split = Layout::new([Placement::Split { dim: 0 }]);
     let same = Layout::new([Placement::Same]);

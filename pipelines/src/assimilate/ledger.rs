@@ -50,7 +50,10 @@ impl Ledger {
 
     /// Takes a verdict.
     pub(crate) fn verdict(&mut self, time: Cycle, verdict: Verdict) {
-        self.verdicts.entry(time.valid).or_default().push((time.known, verdict));
+        self.verdicts
+            .entry(time.valid)
+            .or_default()
+            .push((time.known, verdict));
     }
 
     /// Cycles before `first_open` that are new among the closed.
@@ -77,8 +80,16 @@ impl Ledger {
             valid,
             mean: field.iter().step_by(2).copied().collect(),
             spread: field.iter().skip(1).step_by(2).copied().collect(),
-            sites: self.sites.remove(&valid).unwrap_or_default().into_values().collect(),
-            verdicts: standing.into_iter().map(|(r, (fault, d))| (r, fault, d)).collect(),
+            sites: self
+                .sites
+                .remove(&valid)
+                .unwrap_or_default()
+                .into_values()
+                .collect(),
+            verdicts: standing
+                .into_iter()
+                .map(|(r, (fault, d))| (r, fault, d))
+                .collect(),
         })
     }
 }

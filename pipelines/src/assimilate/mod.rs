@@ -61,9 +61,21 @@ impl Pipeline for Assimilate {
             let settings = shared.settings()?;
             let l = &shared.loaded;
             Ok(vec![
-                format!("{} records, {} readable and in the period", l.read, l.reports.len()),
-                format!("{} stations withheld, {} verify", l.withheld.len(), names.len()),
-                format!("{} cells, {} members", settings.grid.cells(), settings.members),
+                format!(
+                    "{} records, {} readable and in the period",
+                    l.read,
+                    l.reports.len()
+                ),
+                format!(
+                    "{} stations withheld, {} verify",
+                    l.withheld.len(),
+                    names.len()
+                ),
+                format!(
+                    "{} cells, {} members",
+                    settings.grid.cells(),
+                    settings.members
+                ),
             ])
         });
         // what was unpacked only to be checked
@@ -76,7 +88,11 @@ impl Pipeline for Assimilate {
         let (grid, n, workers) = (config.grid()?, config.members(), fabric.workers());
         let rows = grid.rows().div_ceil(workers);
         let band = (rows * grid.columns() * n * 8) as u64;
-        let halo = if workers > 1 { (grid.columns() * n * 8) as u64 } else { 0 };
+        let halo = if workers > 1 {
+            (grid.columns() * n * 8) as u64
+        } else {
+            0
+        };
         let sums = (rows * grid.columns() * (n * (n + 3) / 2) * 16) as u64;
         let all = (grid.cells() * 16) as u64;
         let sent = all / workers as u64 * (workers as u64 - 1);
@@ -88,7 +104,11 @@ impl Pipeline for Assimilate {
         );
         Ok(Plan::new(title)
             .node("Reports", "the archive as a stream", 0)
-            .node("Screen", "checks on the report, duplicates, late, withheld", 0)
+            .node(
+                "Screen",
+                "checks on the report, duplicates, late, withheld",
+                0,
+            )
             .node("Background", "ensemble of the cycle", band)
             .node("Observe", "departures, gross errors", band + halo)
             .node("Contribute", "buddy check, exact rows", 0)
@@ -99,8 +119,20 @@ impl Pipeline for Assimilate {
             .node("Gather", "mean and spread of every cell", all)
             .edge("Reports", "Screen", "updates of reports", "by station", 0)
             .edge("Screen", "Observe", "updates of reports", "by row", 0)
-            .edge("Background", "Observe", "Split(0) -> Halo(0, 1)", "relayout", halo)
-            .edge("Observe", "Contribute", "departures", "by row and neighbour", 0)
+            .edge(
+                "Background",
+                "Observe",
+                "Split(0) -> Halo(0, 1)",
+                "relayout",
+                halo,
+            )
+            .edge(
+                "Observe",
+                "Contribute",
+                "departures",
+                "by row and neighbour",
+                0,
+            )
             .edge("Contribute", "LocalSums", "i128 sums", "by cell", 0)
             .edge("LocalSums", "Analyse", "arrangement", "pipeline", 0)
             .edge("Background", "Analyse", "ensemble", "pipeline", 0)
@@ -125,9 +157,13 @@ impl Pipeline for Assimilate {
         let (mine, theirs) = (Arc::clone(&sink), Arc::clone(&shared));
         let outcome = run.fabric.run_with(&run.observe(), move |worker, context| {
             job::run(worker, context, &theirs, |closed| {
-                let mut held = mine.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut held = mine
+                    .lock()
+                    .unwrap_or_else(std::sync::PoisonError::into_inner);
                 let (sink, written) = &mut *held;
-                let (Some(sink), Ok(())) = (sink, &written) else { return };
+                let (Some(sink), Ok(())) = (sink, &written) else {
+                    return;
+                };
                 if let Err(e) = sink.cycle(closed) {
                     // end in order, then say why
                     *written = Err(e);
@@ -135,7 +171,9 @@ impl Pipeline for Assimilate {
                 }
             })
         });
-        let mut held = sink.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut held = sink
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let (sink, written) = (held.0.take(), std::mem::replace(&mut held.1, Ok(())));
         written?;
         let done = outcome?;
@@ -155,5 +193,14 @@ fn shared(config: &Config, folder: &Path, stop: Stop) -> Result<(Shared, Vec<Str
     let sites = verify::sites(&config, &loaded.reports, &loaded.withheld);
     let (names, sites) = sites.into_iter().unzip();
     let arrivals = arrivals::arrivals(&loaded.reports, &config.arrival, &config.period);
-    Ok((Shared { config, loaded, sites, arrivals, stop }, names))
+    Ok((
+        Shared {
+            config,
+            loaded,
+            sites,
+            arrivals,
+            stop,
+        },
+        names,
+    ))
 }

@@ -15,7 +15,10 @@ pub(crate) fn draw(shared: &Shared, closed: &Closed) -> Result<Canvas> {
     let means = closed.mean.iter().map(|t| t - ZERO).collect();
     let field = on_plot(&Field::try_new(grid, means)?)?;
     let time = jiff::Timestamp::from_nanosecond(i128::from(config.time_of(closed.valid)))
-        .map_or_else(|_| String::new(), |t| t.strftime("%-d %B %Y, %H:%M UTC").to_string());
+        .map_or_else(
+            |_| String::new(),
+            |t| t.strftime("%-d %B %Y, %H:%M UTC").to_string(),
+        );
     let stations: Vec<Station> = closed
         .verdicts
         .iter()
@@ -28,8 +31,15 @@ pub(crate) fn draw(shared: &Shared, closed: &Closed) -> Result<Canvas> {
         })
         .collect();
     let used = stations.iter().filter(|s| !s.withheld).count();
-    let mut map = Map::new("Surface air temperature: analysis and stations", "Temperature (°C)", field);
-    map.subtitle = format!("{time} · {used} stations assimilated, {} withheld", stations.len() - used);
+    let mut map = Map::new(
+        "Surface air temperature: analysis and stations",
+        "Temperature (°C)",
+        field,
+    );
+    map.subtitle = format!(
+        "{time} · {used} stations assimilated, {} withheld",
+        stations.len() - used
+    );
     map.scale = Scale::of(map.field.values(), ColourMap::Turbo);
     map.relief = Some(on_plot(&shared.loaded.relief)?);
     map.land = Some(on_plot(&shared.loaded.land)?);

@@ -12,10 +12,10 @@
 use std::f64::consts::TAU;
 use std::ops::Range;
 
+use advect_operators::OperatorError;
 use advect_operators::cycle::Model;
 use advect_operators::observations::grid::EARTH_RADIUS;
 use advect_operators::observations::{Field, Grid};
-use advect_operators::OperatorError;
 use faer::{Mat, Side};
 
 use super::settings::PriorConfig;
@@ -78,19 +78,21 @@ impl Prior {
             .iter()
             .map(|f| {
                 let at = cells.iter().zip(heights);
-                at.map(|(&(lat, lon), z)| f.at(lat, lon) + lapse_rate * z).collect()
+                at.map(|(&(lat, lon), z)| f.at(lat, lon) + lapse_rate * z)
+                    .collect()
             })
             .collect();
         let course = daily_course(&mut fields, &sample.hours)?;
         let means = (0..24)
             .map(|hour| {
                 let turn = TAU * f64::from(hour) / 24.0;
-                let at = |c: usize| {
-                    course[0][c] + course[1][c] * turn.cos() + course[2][c] * turn.sin()
-                };
+                let at =
+                    |c: usize| course[0][c] + course[1][c] * turn.cos() + course[2][c] * turn.sin();
                 let level = (0..cells.len()).map(at).sum::<f64>() / cells.len() as f64;
                 let pull = |c: usize| level + config.climatology * (at(c) - level);
-                (0..cells.len()).map(|c| pull(c) - lapse_rate * heights[c]).collect()
+                (0..cells.len())
+                    .map(|c| pull(c) - lapse_rate * heights[c])
+                    .collect()
             })
             .collect();
         let mut patterns = leading_patterns(&fields, &cells, config.eofs)?;
@@ -135,9 +137,12 @@ impl Model for Prior {
             let kept = self.persistence * (mean - self.mean(to - 1, cell));
             let forecast = self.mean(to, cell) + kept;
             let prior = &self.anomalies[cell * n..(cell + 1) * n];
-            out.extend(members.iter().zip(prior).map(|(x, a)| {
-                forecast + (1.0 - self.refresh) * (x - mean) + self.refresh * a
-            }));
+            out.extend(
+                members
+                    .iter()
+                    .zip(prior)
+                    .map(|(x, a)| forecast + (1.0 - self.refresh) * (x - mean) + self.refresh * a),
+            );
         }
         out
     }
@@ -150,13 +155,17 @@ fn daily_course(fields: &mut [Vec<f64>], hours: &[f64]) -> Result<Vec<Vec<f64>>,
         [1.0, turn.cos(), turn.sin()]
     };
     let rows: Vec<[f64; 3]> = hours.iter().map(|&h| basis(h)).collect();
-    let normal =
-        Mat::from_fn(3, 3, |i, j| rows.iter().map(|r| r[i] * r[j]).sum::<f64>());
-    let eigen = normal.self_adjoint_eigen(Side::Lower).map_err(|_| not_finite("daily course", 3))?;
+    let normal = Mat::from_fn(3, 3, |i, j| rows.iter().map(|r| r[i] * r[j]).sum::<f64>());
+    let eigen = normal
+        .self_adjoint_eigen(Side::Lower)
+        .map_err(|_| not_finite(3))?;
     let (u, s) = (eigen.U(), eigen.S());
     let inverse = |i: usize, j: usize| -> f64 {
         // hours that cannot tell the terms apart give the smallest course that fits
-        (0..3).filter(|&k| s[k] > 1e-9).map(|k| u[(i, k)] * u[(j, k)] / s[k]).sum()
+        (0..3)
+            .filter(|&k| s[k] > 1e-9)
+            .map(|k| u[(i, k)] * u[(j, k)] / s[k])
+            .sum()
     };
     let cells = fields.first().map_or(0, Vec::len);
     let mut course = vec![vec![0.0; cells]; 3];
@@ -167,8 +176,8 @@ fn daily_course(fields: &mut [Vec<f64>], hours: &[f64]) -> Result<Vec<Vec<f64>>,
                 *slot += r * field[cell];
             }
         }
-        for i in 0..3 {
-            course[i][cell] = (0..3).map(|j| inverse(i, j) * right[j]).sum();
+        for (i, term) in course.iter_mut().enumerate() {
+            term[cell] = (0..3).map(|j| inverse(i, j) * right[j]).sum();
         }
         for (row, field) in rows.iter().zip(fields.iter_mut()) {
             field[cell] -= (0..3).map(|i| row[i] * course[i][cell]).sum::<f64>();
@@ -184,13 +193,17 @@ fn leading_patterns(
     count: usize,
 ) -> Result<Vec<Vec<f64>>, OperatorError> {
     let times = fields.len();
-    let areas: Vec<f64> = cells.iter().map(|(lat, _)| lat.to_radians().cos()).collect();
+    let areas: Vec<f64> = cells
+        .iter()
+        .map(|(lat, _)| lat.to_radians().cos())
+        .collect();
     let gram = Mat::from_fn(times, times, |i, j| {
         let both = fields[i].iter().zip(&fields[j]).zip(&areas);
         both.map(|((a, b), area)| a * b * area).sum::<f64>()
     });
-    let eigen =
-        gram.self_adjoint_eigen(Side::Lower).map_err(|_| not_finite("patterns", times))?;
+    let eigen = gram
+        .self_adjoint_eigen(Side::Lower)
+        .map_err(|_| not_finite(times))?;
     let u = eigen.U();
     // three of the degrees of freedom went into the daily course
     let scale = ((times - 3) as f64).sqrt();
@@ -257,16 +270,18 @@ fn spread_over(patterns: &[Vec<f64>], cells: usize) -> Vec<f64> {
     let mut out = Vec::with_capacity(cells * (m + 1));
     for cell in 0..cells {
         for member in 0..=m {
-            let sum: f64 =
-                patterns.iter().enumerate().map(|(k, z)| z[cell] * helmert(k, member)).sum();
+            let sum: f64 = patterns
+                .iter()
+                .enumerate()
+                .map(|(k, z)| z[cell] * helmert(k, member))
+                .sum();
             out.push(scale * sum);
         }
     }
     out
 }
 
-fn not_finite(place: &'static str, size: usize) -> OperatorError {
-    let _ = place;
+fn not_finite(size: usize) -> OperatorError {
     OperatorError::Factorization {
         place: "Prior",
         size,

@@ -115,23 +115,56 @@ impl AssimilateConfig {
         let share = "must lie between 0 and 1";
         let unit = 0.0..=1.0;
         let f = &read.filter;
-        config.require("period.start", read.start().is_some(), "must be a time such as 1995-03-18T00:00:00Z")?;
-        config.require("period.cycles", (1..=1_000_000).contains(&read.period.cycles), "must be 1 to 1000000")?;
-        config.require("period.window", read.period.window <= 1000, "must be at most 1000 hours")?;
+        config.require(
+            "period.start",
+            read.start().is_some(),
+            "must be a time such as 1995-03-18T00:00:00Z",
+        )?;
+        config.require(
+            "period.cycles",
+            (1..=1_000_000).contains(&read.period.cycles),
+            "must be 1 to 1000000",
+        )?;
+        config.require(
+            "period.window",
+            read.period.window <= 1000,
+            "must be at most 1000 hours",
+        )?;
         config.require("arrival.late", unit.contains(&read.arrival.late), share)?;
-        config.require("arrival.corrected", unit.contains(&read.arrival.corrected), share)?;
-        config.require("arrival.extra", read.arrival.extra <= 10_000_000, "must be at most 10000000")?;
-        let delays = read.arrival.late > 0.0 || read.arrival.corrected > 0.0 || read.arrival.extra > 0;
+        config.require(
+            "arrival.corrected",
+            unit.contains(&read.arrival.corrected),
+            share,
+        )?;
+        config.require(
+            "arrival.extra",
+            read.arrival.extra <= 10_000_000,
+            "must be at most 10000000",
+        )?;
+        let delays =
+            read.arrival.late > 0.0 || read.arrival.corrected > 0.0 || read.arrival.extra > 0;
         config.require(
             "period.window",
             read.period.window > 0 || !delays,
             "must be at least 1 while arrival.late, arrival.corrected or arrival.extra are not 0",
         )?;
         let cells = read.grid.rows.saturating_mul(read.grid.columns);
-        config.require("grid.rows", (2..=10_000).contains(&read.grid.rows), "must be 2 to 10000")?;
-        config.require("grid.columns", cells <= 10_000_000, "must give at most 10000000 cells")?;
+        config.require(
+            "grid.rows",
+            (2..=10_000).contains(&read.grid.rows),
+            "must be 2 to 10000",
+        )?;
+        config.require(
+            "grid.columns",
+            cells <= 10_000_000,
+            "must give at most 10000000 cells",
+        )?;
         config.require("prior.eofs", read.prior.eofs <= 20, "must be at most 20")?;
-        config.require("prior.waves", read.prior.waves <= 100, "must be at most 100")?;
+        config.require(
+            "prior.waves",
+            read.prior.waves <= 100,
+            "must be at most 100",
+        )?;
         for (key, value) in [
             ("prior.period", read.prior.period),
             ("prior.length", read.prior.length),
@@ -182,7 +215,9 @@ impl AssimilateConfig {
 
     /// The time of a cycle, nanoseconds since 1970.
     pub(crate) fn time_of(&self, cycle: u64) -> i64 {
-        self.start().unwrap_or(0).saturating_add((cycle as i64).saturating_mul(HOUR))
+        self.start()
+            .unwrap_or(0)
+            .saturating_add((cycle as i64).saturating_mul(HOUR))
     }
 
     /// The cycle of a time, `None` outside the period: the nearest hour.

@@ -71,20 +71,23 @@ impl Sink {
         let map = Slab::new(&[place, 0, 0], &[1, rows, columns]);
         let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<f32>>();
         self.analyses.put("time", &one, vec![hours])?;
-        self.analyses.put("air_temperature", &map, narrow(&closed.mean))?;
-        self.analyses.put("air_temperature_spread", &map, narrow(&closed.spread))?;
+        self.analyses
+            .put("air_temperature", &map, narrow(&closed.mean))?;
+        self.analyses
+            .put("air_temperature_spread", &map, narrow(&closed.spread))?;
         let rejected: Vec<Rejected> = closed
             .verdicts
             .iter()
-            .filter_map(|(report, fault, departure)| {
-                self.reject(report, (*fault)?, *departure)
-            })
+            .filter_map(|(report, fault, departure)| self.reject(report, (*fault)?, *departure))
             .collect();
         self.turned_away += rejected.len() as u64;
         self.rejected.write(&rejected)?;
         let score = Score::of(&closed, config, &self.names);
         let time = jiff::Timestamp::from_nanosecond(i128::from(config.time_of(closed.valid)));
-        let time = time.map_or_else(|_| closed.valid.to_string(), |t| t.strftime("%Y-%m-%dT%H:%MZ").to_string());
+        let time = time.map_or_else(
+            |_| closed.valid.to_string(),
+            |t| t.strftime("%Y-%m-%dT%H:%MZ").to_string(),
+        );
         self.line(&format!(
             "{time:>17}  {:>6} {:>6} {:>6}  {:>6.2} {:>6.2}  {:>6.2} {:>6.2} {:>6.2}",
             score.assimilated,
@@ -147,7 +150,16 @@ impl Sink {
     pub(crate) fn finish(self) -> Result<()> {
         self.progress.finish();
         let stations = self.names.len();
-        let Sink { run, shared, analyses, rejected, score, turned_away, last, .. } = self;
+        let Sink {
+            run,
+            shared,
+            analyses,
+            rejected,
+            score,
+            turned_away,
+            last,
+            ..
+        } = self;
         analyses.finish()?;
         rejected.finish()?;
         let records = Records {
@@ -189,7 +201,10 @@ fn table(run: &Run, scores: &Scores) {
     ] {
         run.say(format!("  {name:<24} RMSE {rmse:>6.2} K"));
     }
-    run.say(format!("  expected over actual error    {:>6.2}", scores.spread_skill));
+    run.say(format!(
+        "  expected over actual error    {:>6.2}",
+        scores.spread_skill
+    ));
     let r = &scores.records;
     run.say(format!(
         "records: {} read = {} assimilated + {} withheld + {} rejected",
@@ -203,12 +218,17 @@ fn declare(path: PathBuf, shared: &Shared) -> Result<NetcdfWriter> {
     let config = &shared.config;
     let grid = config.grid()?;
     let mut file = NetcdfWriter::create(path, "Hourly analyses of surface air temperature")?;
-    file.attribute("source", "advect assimilate: hybrid-gain LETKF of surface reports")?;
+    file.attribute(
+        "source",
+        "advect assimilate: hybrid-gain LETKF of surface reports",
+    )?;
     file.dimension("time", Length::Unlimited)?;
     file.dimension("latitude", Length::Fixed(grid.rows()))?;
     file.dimension("longitude", Length::Fixed(grid.columns()))?;
-    let start = jiff::Timestamp::from_nanosecond(i128::from(config.time_of(0)))
-        .map_or_else(|_| String::new(), |t| t.strftime("%Y-%m-%d %H:%M:%S").to_string());
+    let start = jiff::Timestamp::from_nanosecond(i128::from(config.time_of(0))).map_or_else(
+        |_| String::new(),
+        |t| t.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+    );
     file.variable(
         VariableSpec::new("time", &["time"], NumberType::I64)
             .standard_name("time")
@@ -217,33 +237,49 @@ fn declare(path: PathBuf, shared: &Shared) -> Result<NetcdfWriter> {
     )?;
     for (name, units) in [("latitude", "degrees_north"), ("longitude", "degrees_east")] {
         file.variable(
-            VariableSpec::new(name, &[name], NumberType::F64).standard_name(name).units(units),
+            VariableSpec::new(name, &[name], NumberType::F64)
+                .standard_name(name)
+                .units(units),
         )?;
     }
     let cube = ["time", "latitude", "longitude"];
     let chunk = [1, grid.rows(), grid.columns()];
     for (name, long) in [
         ("air_temperature", "analysis mean at the height of the cell"),
-        ("air_temperature_spread", "analysis standard deviation over the ensemble"),
+        (
+            "air_temperature_spread",
+            "analysis standard deviation over the ensemble",
+        ),
     ] {
         let spec = VariableSpec::new(name, &cube, NumberType::F32)
             .long_name(long)
             .units("K")
             .chunk(&chunk)
             .deflate(4);
-        let spec =
-            if name == "air_temperature" { spec.standard_name(name) } else { spec };
+        let spec = if name == "air_temperature" {
+            spec.standard_name(name)
+        } else {
+            spec
+        };
         file.variable(spec)?;
     }
     file.variable(
-        VariableSpec::new("surface_altitude", &["latitude", "longitude"], NumberType::F32)
-            .standard_name("surface_altitude")
-            .units("m"),
+        VariableSpec::new(
+            "surface_altitude",
+            &["latitude", "longitude"],
+            NumberType::F32,
+        )
+        .standard_name("surface_altitude")
+        .units("m"),
     )?;
     let all = |n: usize| Slab::new(&[0], &[n]);
     file.put("latitude", &all(grid.rows()), grid.latitudes())?;
     file.put("longitude", &all(grid.columns()), grid.longitudes())?;
     let heights: Vec<f32> = shared.loaded.heights.iter().map(|&z| z as f32).collect();
-    file.put("surface_altitude", &Slab::new(&[0, 0], &[grid.rows(), grid.columns()]), heights)?;
+    file.put(
+        "surface_altitude",
+        &Slab::new(&[0, 0], &[grid.rows(), grid.columns()]),
+        heights,
+    )?;
     Ok(file)
 }

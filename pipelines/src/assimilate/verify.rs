@@ -116,7 +116,9 @@ impl Score {
         let members = config.members() as f64;
         for site in &closed.sites {
             let name = names.get(site.site as usize).map_or("", String::as_str);
-            let Some(report) = truth.get(name) else { continue };
+            let Some(report) = truth.get(name) else {
+                continue;
+            };
             if !verifies(&config.verify, report.latitude(), report.longitude()) {
                 continue;
             }
@@ -172,8 +174,10 @@ impl Score {
         let mean = heard.iter().map(|h| h.1).sum::<f64>() / heard.len() as f64;
         let level = |p: &Place, t: f64| t + STANDARD_LAPSE * p.height;
         let reduced = heard.iter().map(|(p, t)| level(p, *t)).sum::<f64>() / heard.len() as f64;
-        let departures: Vec<(Place, f64)> =
-            heard.iter().map(|(p, t)| (*p, level(p, *t) - reduced)).collect();
+        let departures: Vec<(Place, f64)> = heard
+            .iter()
+            .map(|(p, t)| (*p, level(p, *t) - reduced))
+            .collect();
         self.network_mean.add(mean - truth.value());
         self.nearest.add(near.1 - truth.value());
         self.inverse_distance.add(sum / weights - truth.value());
@@ -198,7 +202,12 @@ const ORDINARY: Krige = Krige {
 
 fn place(r: &Report) -> Place {
     let height = r.elevation().unwrap_or(0.0);
-    Place { latitude: r.latitude(), longitude: r.longitude(), height, land: 1.0 }
+    Place {
+        latitude: r.latitude(),
+        longitude: r.longitude(),
+        height,
+        land: 1.0,
+    }
 }
 
 /// The scores of a run, as written to `scores.json`. Temperatures in kelvin.

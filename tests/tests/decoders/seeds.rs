@@ -15,10 +15,10 @@ pub(crate) fn observations(n: usize) -> Vec<Observation> {
         time: 1_700_000_000_000_000_000 + k as i64 * 600_000_000_000,
         latitude: -60.0 + k as f64,
         longitude: 3.5 * k as f64 - 120.0,
-        elevation: (k % 3 != 0).then_some(12.5 * k as f64),
+        elevation: (!k.is_multiple_of(3)).then_some(12.5 * k as f64),
         variable: "air_temperature".into(),
         value: 270.0 + 0.25 * k as f64,
-        error: (k % 2 == 0).then_some(0.5),
+        error: (k.is_multiple_of(2)).then_some(0.5),
         station: format!("S{:03}", k % 11),
         source: "seed".into(),
     };
