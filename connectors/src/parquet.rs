@@ -211,7 +211,10 @@ impl Iterator for ParquetBatches {
     }
 }
 
-/// Writes record batches to a Parquet file (zstd level 3).
+/// Rows of a group: several workers can share a file of some hundred thousand rows.
+const GROUP_ROWS: usize = 1 << 16;
+
+/// Writes record batches to a Parquet file (zstd level 3, groups of 65,536 rows).
 ///
 /// The file appears under its name only when [`ParquetSink::finish`] is called; until then it is
 /// `<name>.part`, so that a reader never meets half of it.
@@ -250,6 +253,7 @@ impl ParquetSink {
         ))?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).unwrap_or_default()))
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
             .build();
         let writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(|e| {
             ConnectorError::format(

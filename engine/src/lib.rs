@@ -18,6 +18,7 @@
 //! | [`observe`] | metrics, traces, plans, names for failures |
 //! | [`relayout`](mod@relayout) | plans and their dataflow |
 //! | [`shard`] | tensors as messages |
+//! | [`snapshot`] | everything before a frontier, and outputs that hold each record once |
 //! | [`time`] | timestamps of training and of assimilation |
 
 pub mod credit;
@@ -31,6 +32,7 @@ pub mod observe;
 pub mod partial;
 pub mod relayout;
 pub mod shard;
+pub mod snapshot;
 pub mod source;
 pub mod time;
 

@@ -8,8 +8,8 @@
 
 use advect_operators::assimilation::Inflation;
 use advect_operators::twin::{
-    Expected, Experiment, MethodChoice, ModelChoice, ObservationPlan, Report, RunPlan,
-    run_experiment, run_seed,
+    Expected, Experiment, MethodChoice, ModelChoice, ObservationPlan, Report, RunPlan, SeedReport,
+    SeedRun, run_experiment, run_seed,
 };
 
 fn lorenz96(method: MethodChoice) -> Experiment {
@@ -146,20 +146,38 @@ fn replay_gives_the_same_bits() {
     assert_eq!(gathered.rmse.to_bits(), whole.rmse.to_bits());
 }
 
-/// The verdict is the distance of the mean to the expected score.
+/// The verdict is the distance of the mean to the expected score, on either side.
 #[test]
 fn verdict_follows_the_tolerance() {
     let mut experiment = lorenz96(MethodChoice::OptimalInterpolation { samples: 500 });
-    let seeds = run_experiment(&experiment).unwrap().seeds;
-    for (rmse, passed) in [(0.95, true), (0.5, false)] {
+    let report = run_experiment(&experiment).unwrap();
+    for (distance, passed) in [(0.04, true), (-0.04, true), (0.06, false), (-0.06, false)] {
         experiment.expected = Some(Expected {
-            rmse,
+            rmse: report.rmse + distance,
             tolerance: 0.05,
             source: "this test".into(),
         });
-        let report = Report::from_seeds(&experiment, seeds.clone());
+        let report = Report::from_seeds(&experiment, report.seeds.clone());
         assert_eq!(report.passed, Some(passed), "{report}");
     }
+}
+
+/// Whoever collects the blocks of a run gets the report of the run, bit for bit, and every cycle
+/// is in one block.
+#[test]
+fn blocks_are_the_run() {
+    let experiment = lorenz96(letkf());
+    let mut run = SeedRun::start(&experiment, 1).unwrap();
+    let blocks: Vec<_> = std::iter::from_fn(|| run.next_block().unwrap()).collect();
+    assert_eq!(blocks.len() as u64, SeedRun::blocks(&experiment));
+    assert_eq!(blocks.iter().map(|b| b.cycles).sum::<u64>(), 500);
+    let (a, b) = (
+        SeedReport::from_blocks(&experiment, 1, &blocks),
+        run_seed(&experiment, 1).unwrap(),
+    );
+    assert_eq!(a.rmse.to_bits(), b.rmse.to_bits());
+    assert_eq!(a.crps, b.crps);
+    assert_eq!(a.forecast_rmse.to_bits(), b.forecast_rmse.to_bits());
 }
 
 /// Every bad value is refused with its key in the message.

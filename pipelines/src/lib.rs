@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`assimilate`](mod@assimilate) | the main job |
+//! | [`twin`] | published scores of filters, reproduced |
 //! | [`registry`] | the table of pipelines |
 //! | [`config`] | layered TOML with the place every value came from |
 //! | [`cli`] | the `advect` command |
@@ -25,6 +26,8 @@ mod plan;
 pub mod plot;
 mod progress;
 pub mod registry;
+
+pub mod twin;
 
 pub use config::{Config, ConfigError};
 pub use error::{PipelineError, Result};

@@ -3,9 +3,10 @@
 use crate::assimilate::Assimilate;
 use crate::error::{PipelineError, Result};
 use crate::pipeline::Pipeline;
+use crate::twin::Twin;
 
 /// All pipelines, in the order in which they are listed.
-pub static PIPELINES: &[&dyn Pipeline] = &[&Assimilate];
+pub static PIPELINES: &[&dyn Pipeline] = &[&Assimilate, &Twin];
 
 /// The pipeline of this name.
 ///

@@ -117,6 +117,11 @@ impl Context {
         self.net.as_ref().map(|net| net.trace())
     }
 
+    /// Whether the pipeline is only to be wired, and touches nothing outside.
+    pub(crate) fn is_dry(&self) -> bool {
+        self.dry
+    }
+
     /// The alarm of the job, for threads beside the workers.
     pub fn alarm(&self) -> &Arc<Alarm> {
         &self.alarm

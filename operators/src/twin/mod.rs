@@ -2,7 +2,8 @@
 //!
 //! An [`Experiment`] is one configuration with the score that it is expected to reach;
 //! [`run_experiment`] returns a [`Report`] of all seeds, [`run_seed`] one of them, so that seeds
-//! may be spread over workers and gathered with [`Report::from_seeds`].
+//! may be spread over workers and gathered with [`Report::from_seeds`]; a [`SeedRun`] gives the scores
+//! of one seed block by block.
 //!
 //! ```
 //! use advect_operators::assimilation::Inflation;
@@ -33,4 +34,4 @@ pub mod runner;
 pub use experiment::{Expected, Experiment, ModelChoice, ObservationPlan, RunPlan};
 pub use method::MethodChoice;
 pub use report::{Report, SeedReport};
-pub use runner::{run_experiment, run_seed};
+pub use runner::{BLOCK, Block, SeedRun, run_experiment, run_seed};

@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Expected, Experiment};
-use crate::assimilation::diagnostics::{Coverage, Mean};
+use super::{Block, Expected, Experiment};
+use crate::assimilation::diagnostics::{Coverage, Mean, Verification};
 
 /// The scores of one seed, over the scored cycles.
 ///
@@ -31,10 +31,45 @@ pub struct SeedReport {
     /// $\chi^2$ of the rank histogram; neighbours and successive cycles are not independent, so
     /// this compares runs of equal length and does not test one.
     pub rank_chi_squared: Option<f64>,
-    /// Wall-clock seconds a cycle of forecast and analysis, without truth and scores.
+    /// Wall-clock seconds a cycle of forecast and analysis, without truth and scores. Times are
+    /// not written out: what is written is the same for every run.
+    #[serde(skip)]
     pub seconds_per_cycle: f64,
     /// Wall-clock seconds of the run in all.
+    #[serde(skip)]
     pub seconds: f64,
+}
+
+impl SeedReport {
+    /// Merges all `blocks` of one `seed`, in their order; one after the other, so that the sums
+    /// have the same bits wherever the blocks were made.
+    pub fn from_blocks(experiment: &Experiment, seed: u64, blocks: &[Block]) -> Self {
+        let members = experiment.method.members();
+        let mut scores = Verification::new(members);
+        let mut forecast_rmse = Mean::default();
+        let (mut cycles, mut filter_seconds, mut seconds) = (0, 0.0, 0.0);
+        for block in blocks {
+            scores.merge(&block.scores);
+            forecast_rmse.merge(&block.forecast_rmse);
+            cycles += block.cycles;
+            filter_seconds += block.filter_seconds;
+            seconds += block.seconds;
+        }
+        let of_ensemble = |score: Option<f64>| score.filter(|_| members > 1);
+        Self {
+            seed,
+            rmse: scores.rmse.value().unwrap_or(f64::NAN),
+            forecast_rmse: forecast_rmse.value().unwrap_or(f64::NAN),
+            bias: scores.spread_skill.errors().bias().unwrap_or(f64::NAN),
+            spread: of_ensemble(scores.spread_skill.spread()),
+            spread_skill: of_ensemble(scores.spread_skill.ratio()),
+            crps: of_ensemble(scores.crps.value()),
+            coverage: of_ensemble(scores.coverage.value()),
+            rank_chi_squared: of_ensemble(scores.ranks.chi_squared()),
+            seconds_per_cycle: filter_seconds / cycles as f64,
+            seconds,
+        }
+    }
 }
 
 /// The scores of all seeds against the expected score.
@@ -44,7 +79,9 @@ pub struct Report {
     pub name: String,
     /// Mean over seeds of [`SeedReport::rmse`].
     pub rmse: f64,
-    /// Its standard error; absent for one seed.
+    /// Standard deviation of [`SeedReport::rmse`] over seeds; absent for one seed.
+    pub deviation: Option<f64>,
+    /// Standard error of the mean; absent for one seed.
     pub standard_error: Option<f64>,
     /// Seeds that lost the truth: their analysis is worse than the observations themselves.
     pub diverged: usize,
@@ -59,6 +96,7 @@ pub struct Report {
     /// The coverage of a reliable ensemble of this size.
     pub nominal_coverage: Option<f64>,
     /// Mean over seeds of the seconds a cycle.
+    #[serde(skip)]
     pub seconds_per_cycle: f64,
     /// What was expected.
     pub expected: Option<Expected>,
@@ -83,6 +121,9 @@ impl Report {
         Self {
             name: experiment.name.clone(),
             rmse,
+            deviation: errors
+                .standard_error()
+                .map(|error| error * (seeds.len() as f64).sqrt()),
             standard_error: errors.standard_error(),
             diverged: seeds.iter().filter(|s| s.rmse > observation_error).count(),
             spread: mean(|s| s.spread),

@@ -7,7 +7,12 @@
 //! [`peer`].
 
 mod figure;
+mod filters;
+mod ingest;
+mod latency;
+mod netcdf;
 mod peer;
+mod transport;
 
 use std::time::Duration;
 
@@ -85,7 +90,33 @@ pub struct Bench {
 }
 
 /// All benchmarks, by name.
-pub const BENCHES: &[Bench] = &[];
+pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "filters",
+        about: "seconds of ensemble filters on Lorenz-96, beside DAPPER",
+        run: filters::run,
+    },
+    Bench {
+        name: "ingest",
+        about: "records a second from Parquet and TCP to hourly means, beside Bytewax and Pathway",
+        run: ingest::run,
+    },
+    Bench {
+        name: "latency",
+        about: "one timestamp through 50 operators, beside plain timely",
+        run: latency::run,
+    },
+    Bench {
+        name: "netcdf",
+        about: "reading a variable of netCDF-4, deflated and contiguous, beside h5py",
+        run: netcdf::run,
+    },
+    Bench {
+        name: "transport",
+        about: "tensors between two workers over threads, TCP and MPI, beside MPI's own calls",
+        run: transport::run,
+    },
+];
 
 /// All benchmarks, by name.
 pub fn list() -> &'static [Bench] {
