@@ -325,8 +325,10 @@ fn torn_snapshots() {
     for pick in broken {
         for harm in harm {
             let directory = tempfile::tempdir().unwrap();
-            let stop = Plan { until: 7, ..WHOLE };
-            run(&Fabric::Threads(2), directory.path(), stop).unwrap();
+            for until in [4, 7] {
+                let stop = Plan { until, ..WHOLE };
+                run(&Fabric::Threads(2), directory.path(), stop).unwrap();
+            }
             assert_eq!(files(directory.path(), "", ".json").len(), 2);
             harm(&pick(directory.path()));
             run(&Fabric::Threads(3), directory.path(), WHOLE).unwrap();

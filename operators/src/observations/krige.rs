@@ -104,6 +104,12 @@ impl Krige {
             mend: "give a positive nugget and check that departures are finite",
         };
         let factor = covariances.llt(Side::Lower).map_err(|_| failed())?;
+        let lower = factor.L();
+        let pivots = (0..n).map(|i| lower[(i, i)] * lower[(i, i)]);
+        // two places that are one leave a pivot of rounding errors
+        if pivots.fold(f64::INFINITY, f64::min) <= 1e-12 * covariances[(0, 0)] {
+            return Err(failed());
+        }
         let right = Mat::from_fn(n, 1, |i, _| departures[near[i].1].1);
         let weights = factor.solve(&right);
         let sum = (0..n)

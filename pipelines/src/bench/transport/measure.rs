@@ -143,8 +143,6 @@ impl Ball {
             self.land(worker, context);
             self.throw(context);
         }
-        self.epoch += 1;
-        self.input.advance_to(self.epoch);
     }
 
     fn throw(&mut self, context: &Context) {
@@ -152,8 +150,10 @@ impl Ball {
             let shard = Shard::new(0, vec![data.len()], data);
             self.input
                 .send(shard.addressed(context.index, 1 - context.index));
-            self.input.flush();
         }
+        // what is sent leaves when its epoch ends
+        self.epoch += 1;
+        self.input.advance_to(self.epoch);
     }
 
     fn land(&mut self, worker: &mut Worker, context: &Context) {

@@ -40,10 +40,16 @@ type Times = BTreeMap<(Move, usize), Vec<f64>>;
 
 /// Measures, and gives the figures to the report.
 pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchError> {
-    match processes::Part::of_this_process() {
-        Some(part) => processes::take_part(&part, report),
-        None => processes::start_both(options, report),
+    let Some(part) = processes::Part::of_this_process() else {
+        return processes::start_both(options, report);
+    };
+    // for the process that started this one, also where a launcher gives it a terminal
+    let mut kept = Report::keeping();
+    processes::take_part(&part, &mut kept)?;
+    for figure in kept.figures() {
+        println!("{}", figure.json());
     }
+    Ok(())
 }
 
 /// Gives the figures of one fabric. `mpi` holds the times of MPI's own calls, if there are any.

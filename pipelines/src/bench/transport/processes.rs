@@ -81,11 +81,16 @@ pub(super) fn start_both(options: &Options, report: &mut Report) -> Result<(), B
         let join = |t: thread::JoinHandle<_>| t.join().unwrap_or(Err("was lost".to_owned()));
         both.into_iter().map(join).collect()
     };
+    let before = report.figures().len();
     for text in printed {
         let text = text.map_err(|e| failed(format!("its two processes: {e}")))?;
         for figure in text.lines().filter_map(|l| serde_json::from_str(l).ok()) {
             report.give(figure);
         }
+    }
+    if report.figures().len() == before {
+        let why = "its two processes gave no figures; what they say is above";
+        return Err(failed(why.to_owned()));
     }
     Ok(())
 }
@@ -171,6 +176,17 @@ pub(super) fn take_part(part: &Part, report: &mut Report) -> Result<(), BenchErr
     Ok(())
 }
 
+#[cfg(feature = "mpi")]
+impl Mpi for fabric::Job {
+    fn ping_pong(&self, buffer: &mut [u8]) {
+        self.ping_pong(buffer);
+    }
+
+    fn all_reduce(&self, parts: &[f32], sums: &mut [f32]) {
+        self.all_reduce(parts, sums);
+    }
+}
+
 /// MPI's own calls, where the fabric has them.
 #[cfg(feature = "mpi")]
 fn own_calls(ranks: &Fabric) -> Option<Arc<dyn Mpi>> {
@@ -183,14 +199,4 @@ fn own_calls(ranks: &Fabric) -> Option<Arc<dyn Mpi>> {
 #[cfg(not(feature = "mpi"))]
 fn own_calls(_: &Fabric) -> Option<Arc<dyn Mpi>> {
     None
-}
-
-#[cfg(feature = "mpi")]
-impl Mpi for advect_engine::fabric::Job {
-    fn ping_pong(&self, buffer: &mut [u8]) {
-        self.ping_pong(buffer);
-    }
-    fn all_reduce(&self, parts: &[f32], sums: &mut [f32]) {
-        self.all_reduce(parts, sums);
-    }
 }
