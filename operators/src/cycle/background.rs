@@ -63,7 +63,7 @@ pub fn background<'s>(
                     let now = Cycle::new(valid, known);
                     let open = ticks_frontier.less_equal(&now) || fed_frontier.less_equal(&now);
                     // an earlier `known` must have left its last word on this cycle
-                    if open || (valid > 0 && !stored.contains_key(&valid)) {
+                    if open || (valid > settings.begin && !stored.contains_key(&valid)) {
                         break;
                     }
                     let cap = entry.remove();

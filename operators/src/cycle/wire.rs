@@ -26,6 +26,8 @@ pub struct Cycled<'s> {
     pub analyses: Stream<'s, Cycle, Batch>,
     /// Background ensembles, likewise.
     pub backgrounds: Stream<'s, Cycle, Batch>,
+    /// Forecasts from the analyses, likewise, each at the time of its analysis.
+    pub forecasts: Stream<'s, Cycle, Batch>,
     /// Analyses at the sites.
     pub sites: StreamVec<'s, Cycle, SiteAnalysis>,
     /// Verdicts on reports; the last one on a report counts.
@@ -134,11 +136,13 @@ pub fn assimilate<'s>(
         true,
     );
     let sites = summarize(at_them, &sites, settings.grid.cells());
-    forecast(analyses.clone(), model, &bands).connect_loop(handle);
+    let forecasts = forecast(analyses.clone(), model, &bands);
+    forecasts.clone().connect_loop(handle);
     let verdicts = verdicts.concat(turned_away);
     Ok(Cycled {
         analyses,
         backgrounds,
+        forecasts,
         sites,
         verdicts,
         work,

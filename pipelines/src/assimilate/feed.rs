@@ -1,12 +1,15 @@
 //! The source that plays the stream, one `known` after the other, no further than it may.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 
 use advect_engine::Cycle;
 use advect_operators::cycle::ReportUpdate;
+use advect_operators::observations::Report;
 use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::{Exchange, Pipeline};
+use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Exchange as _;
 use timely::dataflow::operators::generic::operator::{Operator, source};
 use timely::dataflow::operators::vec::Map;
@@ -44,11 +47,11 @@ impl Pace {
     }
 }
 
-/// One record per worker at (first open cycle, known) for every `known`. All come from worker 0, so
-/// that all workers end at the same `known`.
+/// One record per worker at (first open cycle, known) for every `known` of `span`. All come from
+/// worker 0, so that all workers end at the same `known`.
 pub(crate) fn ticks<'s>(
     scope: &Scope<'s, Cycle>,
-    count: u64,
+    span: Range<u64>,
     window: u64,
     pace: &Pace,
 ) -> StreamVec<'s, Cycle, ()> {
@@ -60,17 +63,17 @@ pub(crate) fn ticks<'s>(
     source::<_, Out, _, _>(scope, "Ticks", move |capability, info| {
         *pace.waiting.borrow_mut() = Some(scope.activator_for(info.address));
         let mut capability = first.then_some(capability);
-        let mut known = 0;
+        let mut known = span.start;
         move |output| {
             if let Some(cap) = capability.as_mut() {
-                while known < pace.allowed.get().min(count) {
+                while known < pace.allowed.get().min(span.end) {
                     cap.downgrade(&at(known));
                     output.session(&*cap).give_iterator(0..workers);
                     known += 1;
                 }
                 cap.downgrade(&at(known));
             }
-            if known == count || pace.ended.get() {
+            if known >= span.end || pace.ended.get() {
                 capability = None;
             }
         }
@@ -79,23 +82,28 @@ pub(crate) fn ticks<'s>(
     .map(|_| ())
 }
 
-/// The updates of reports that each tick brings, each given by one worker.
+/// The updates of reports that each tick brings, each given by one worker. The first tick, at `begin`,
+/// brings what came before as well, as far as it concerns cycles from `open` on.
 pub(crate) fn reports<'s>(
     ticks: StreamVec<'s, Cycle, ()>,
     arrivals: &[Vec<ReportUpdate>],
+    (begin, open): (u64, u64),
 ) -> StreamVec<'s, Cycle, ReportUpdate> {
     let (worker, workers) = (
         ticks.scope().worker().index(),
         ticks.scope().worker().peers(),
     );
-    let mine = |updates: &Vec<ReportUpdate>| {
-        let mine = updates
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| i % workers == worker);
-        mine.map(|(_, update)| update.clone()).collect()
+    let mine = |updates: &[ReportUpdate]| -> Vec<ReportUpdate> {
+        let mine = updates.iter().skip(worker).step_by(workers);
+        mine.cloned().collect()
     };
-    let mut left: Vec<Vec<ReportUpdate>> = arrivals.iter().map(mine).collect();
+    let mut left: Vec<Vec<ReportUpdate>> = arrivals.iter().map(|of| mine(of)).collect();
+    if let Some((before, now)) = arrivals
+        .get(..begin as usize)
+        .zip(left.get_mut(begin as usize))
+    {
+        now.extend(mine(&standing(before, begin, open)));
+    }
     type Out = CapacityContainerBuilder<Vec<ReportUpdate>>;
     ticks.unary::<Out, _, _, _>(Pipeline, "Reports", move |_, _| {
         move |input, output| {
@@ -112,21 +120,14 @@ pub(crate) fn reports<'s>(
     })
 }
 
-/// Brings records to worker 0.
-pub(crate) fn to_first<'s, D: timely::ExchangeData>(
-    stream: StreamVec<'s, Cycle, D>,
-) -> StreamVec<'s, Cycle, (Cycle, D)> {
-    type Out<D> = CapacityContainerBuilder<Vec<(Cycle, D)>>;
-    let route = Exchange::new(|_: &D| 0);
-    stream.unary::<Out<D>, _, _, _>(route, "ToFirst", |_, _| {
-        |input, output| {
-            input.for_each(|cap, data| {
-                for time in cap.stamp().elements() {
-                    output
-                        .session(&cap)
-                        .give_iterator(data.drain(..).map(|d| (*time, d)));
-                }
-            });
-        }
-    })
+/// What stands of `updates` in cycles from `open` on, as if all of it came at `begin`.
+fn standing(updates: &[Vec<ReportUpdate>], begin: u64, open: u64) -> Vec<ReportUpdate> {
+    let mut counts: BTreeMap<(u64, &Report), isize> = BTreeMap::new();
+    for (report, time, diff) in updates.iter().flatten().filter(|u| u.1.valid >= open) {
+        *counts.entry((time.valid, report)).or_default() += diff;
+    }
+    let stand = counts.into_iter().filter(|(_, count)| *count != 0);
+    stand
+        .map(|((valid, report), count)| (report.clone(), Cycle::new(valid, begin), count))
+        .collect()
 }

@@ -1,12 +1,14 @@
 //! What `assimilate` reads: reports, and the prior with relief and land.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use advect_connectors::netcdf::NetcdfFile;
 use advect_connectors::time::HOUR;
 use advect_connectors::{Observation, Reason, Rejected, read_sao};
 use advect_operators::observations::{Field, Grid, Report};
+use tempfile::NamedTempFile;
 
 use super::prior::{Prior, Sample};
 use super::settings::AssimilateConfig;
@@ -42,12 +44,15 @@ pub(crate) struct Loaded {
     pub(crate) heights: Vec<f64>,
     /// The prior on the analysis grid.
     pub(crate) prior: Prior,
+    /// CRC-32 of the bytes of all files.
+    pub(crate) checksum: u32,
 }
 
 /// Reads everything; embedded inputs are first written below `folder`, where Python can open them.
 pub(crate) fn load(config: &AssimilateConfig, folder: &Path) -> Result<Loaded> {
     let reports = locate(&config.inputs.reports, REPORTS, folder)?;
     let prior = locate(&config.inputs.prior, PRIOR, folder)?;
+    let checksum = checksum(&[&reports, &prior])?;
     let decoded = read_sao(&reports)?;
     let read = decoded.observations.len() + decoded.rejected.len();
     let mut loaded = Vec::new();
@@ -103,6 +108,7 @@ pub(crate) fn load(config: &AssimilateConfig, folder: &Path) -> Result<Loaded> {
         land: land.smoothed(1),
         heights,
         prior,
+        checksum,
     })
 }
 
@@ -129,10 +135,35 @@ fn locate(name: &str, embedded: (&str, &[u8]), folder: &Path) -> Result<PathBuf>
     std::fs::create_dir_all(folder).map_err(PipelineError::file("create", folder, mend))?;
     let path = folder.join(embedded.0);
     // several processes may do this at once: each renames a file of its own
-    let part = folder.join(format!("{}.{}.part", embedded.0, std::process::id()));
-    std::fs::write(&part, embedded.1).map_err(PipelineError::file("write", &part, mend))?;
-    std::fs::rename(&part, &path).map_err(PipelineError::file("write", &path, mend))?;
+    let written = NamedTempFile::new_in(folder).and_then(|mut part| {
+        part.write_all(embedded.1)?;
+        Ok(part.persist(&path)?)
+    });
+    written.map_err(PipelineError::file("write", &path, mend))?;
     Ok(path)
+}
+
+/// CRC-32 of the bytes of `files`, one after the other.
+fn checksum(files: &[&Path]) -> Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    for path in files {
+        let mut read = || {
+            let mut file = std::fs::File::open(path)?;
+            let mut buffer = vec![0; 1 << 16];
+            loop {
+                match file.read(&mut buffer)? {
+                    0 => return Ok(()),
+                    n => hasher.update(&buffer[..n]),
+                }
+            }
+        };
+        read().map_err(PipelineError::file(
+            "read",
+            path,
+            "name a file that can be read",
+        ))?;
+    }
+    Ok(hasher.finalize())
 }
 
 /// Latitudes and longitudes of a variable's last two dimensions, as a grid from the south-west.

@@ -1,26 +1,27 @@
 //! The dataflow of `assimilate` on one worker.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use advect_engine::fabric::Context;
+use advect_engine::snapshot::Store;
 use advect_engine::{Batch, Cycle, DType, Layout, Mesh, Placement, Relayout, Shard, relayout};
 use advect_operators::cycle::sites::mean_and_spread;
-use advect_operators::cycle::{self, Model, ReportUpdate, Screen, Settings, Site, Verdict};
+use advect_operators::cycle::{self, Model, ReportUpdate, Resumed, Screen, Settings, Site, Work};
 use advect_operators::observations::Quality;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline as Local;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::operators::probe::Handle;
-use timely::dataflow::operators::{Inspect, Probe};
+use timely::dataflow::operators::{Concat, Probe};
 use timely::worker::Worker;
 
 use super::feed::{self, Pace};
 use super::inputs::Loaded;
-use super::ledger::{Closed, Ledger};
+use super::ledger::{CYCLES, Closed, Closing};
 use super::settings::AssimilateConfig;
+use crate::error::Result;
 use crate::pipeline::Stop;
 
 /// How many `known` may be under way at once.
@@ -28,6 +29,7 @@ const AHEAD: u64 = 2;
 
 /// What every worker of a process shares.
 pub(crate) struct Shared {
+    pub(crate) store: Store,
     pub(crate) config: AssimilateConfig,
     pub(crate) loaded: Loaded,
     pub(crate) sites: Vec<Site>,
@@ -44,7 +46,7 @@ pub(crate) struct Done {
 
 impl Shared {
     /// The settings of the cycle; the same on every worker.
-    pub(crate) fn settings(&self) -> crate::error::Result<Settings> {
+    pub(crate) fn settings(&self) -> Result<Settings> {
         let config = &self.config;
         Ok(Settings {
             grid: config.grid()?,
@@ -60,8 +62,24 @@ impl Shared {
             gross_limit: config.quality.gross_limit,
             buddy: config.quality.buddy,
             window: config.period.window,
+            begin: 0,
             cycles: config.period.cycles,
         })
+    }
+
+    /// Tells of the cycles that were closed before the snapshot.
+    fn replay(&self, closed: &mut impl FnMut(Result<&Closed>)) {
+        let records = self
+            .store
+            .outputs()
+            .and_then(|o| o.records::<Closed>(CYCLES));
+        match records {
+            Ok(records) => records.for_each(|record| match record {
+                Ok(sealed) => closed(Ok(&sealed.body)),
+                Err(e) => closed(Err(e.into())),
+            }),
+            Err(e) => closed(Err(e.into())),
+        }
     }
 
     fn screen(&self, settings: &Settings) -> Screen {
@@ -80,87 +98,73 @@ impl Shared {
     }
 }
 
-/// Runs the dataflow to its end; on worker 0 `closed` is called for every cycle as it closes.
+/// Runs the dataflow to its end, from the last snapshot if `resume` says so. On worker 0 `closed` is
+/// called for every cycle, those before the snapshot included, as it closes, or with what went wrong.
+///
+/// # Errors
+/// If the snapshots cannot be read or written, or are of another job.
 pub(crate) fn run(
     worker: &mut Worker,
     context: &Context,
     shared: &Arc<Shared>,
-    mut closed: impl FnMut(Closed),
-) -> Done {
-    // all of this was built once before the workers started
-    let settings = Rc::new(
-        shared
-            .settings()
-            .unwrap_or_else(|e| panic!("assimilate: {e}")),
-    );
-    let screen = shared.screen(&settings);
-    let model: Rc<dyn Model> = Rc::new(shared.loaded.prior.clone());
+    resume: bool,
+    mut closed: impl FnMut(Result<&Closed>) + 'static,
+) -> Result<Done> {
+    let session = shared.store.begin(worker, context, resume)?;
+    let mut settings = shared.settings()?;
     let (cycles, window) = (settings.cycles, settings.window);
-    let known = cycles + window;
-    let pace = Pace::default();
-    let ledger = Rc::new(RefCell::new(Ledger::default()));
-    let probe = Handle::new();
+    let (begin, known) = (session.epoch(), cycles + window);
+    settings.begin = settings.first_open(begin);
     let first = worker.index() == 0;
-    let work = worker.dataflow::<Cycle, _, _>(|scope| {
-        let ticks = feed::ticks(&scope, known, window, &pace);
-        let reports = feed::reports(ticks.clone(), &shared.arrivals);
-        let cycled = cycle::assimilate(reports, ticks, &settings, &screen, &model)
-            .unwrap_or_else(|e| panic!("assimilate: {e}"));
-        let fields = gathered(cycled.analyses, &settings);
-        let (a, b, c) = (Rc::clone(&ledger), Rc::clone(&ledger), Rc::clone(&ledger));
-        fields
-            .unary::<CapacityContainerBuilder<Vec<()>>, _, _, _>(Local, "Fields", move |_, _| {
-                move |input, _| {
-                    input.for_each(|cap, batch: &mut Batch| {
-                        for time in cap.stamp().elements() {
-                            for shard in batch.shards.drain(..).filter(|_| first) {
-                                a.borrow_mut().field(*time, shard.elements());
-                            }
-                        }
-                    });
-                }
-            })
-            .probe_with(&probe);
-        feed::to_first(cycled.sites)
-            .inspect(move |(_, site)| b.borrow_mut().site(site.clone()))
-            .probe_with(&probe);
-        feed::to_first(cycled.verdicts)
-            .inspect(move |(time, verdict): &(Cycle, Verdict)| {
-                c.borrow_mut().verdict(*time, verdict.clone());
-            })
-            .probe_with(&probe);
-        cycled.work
-    });
-    let (mut complete, mut asked) = (0, 0);
+    let mut model: Rc<dyn Model> = Rc::new(shared.loaded.prior.clone());
+    if settings.begin > 0 {
+        model = Rc::new(Resumed::try_new(model, session.saved(), &settings)?);
+    }
+    if first && begin > 0 {
+        shared.replay(&mut closed);
+    }
+    let settings = Rc::new(settings);
+    let screen = shared.screen(&settings);
+    let pace = Pace::default();
+    let probe = Handle::new();
+    let work = worker.dataflow::<Cycle, _, _>(|scope| -> Result<Work> {
+        let ticks = feed::ticks(&scope, begin..known, window, &pace);
+        let reports = feed::reports(ticks.clone(), &shared.arrivals, (begin, settings.begin));
+        let cycled = cycle::assimilate(reports, ticks.clone(), &settings, &screen, &model)?;
+        let closing = Closing {
+            ticks,
+            fields: gathered(cycled.analyses, &settings)?,
+            sites: cycled.sites,
+            verdicts: cycled.verdicts,
+        };
+        let records = closing.close(window, settings.begin, move |cycle| closed(Ok(cycle)));
+        let kept = cycle::kept(cycled.forecasts, &settings, &cycled.bands);
+        session.keep(records.probe_with(&probe).concat(kept), |time| time.known);
+        Ok(cycled.work)
+    })?;
+    let mut complete = begin;
     context.drive(worker, || {
         while complete < known && !probe.less_equal(&Cycle::new(u64::MAX, complete)) {
             complete += 1;
         }
         if first {
-            if shared.stop.is_set() {
-                pace.end();
-            } else {
-                asked = (complete + AHEAD).min(known);
-                pace.allow(asked);
-            }
-            // behind what was asked for nothing is closed, though the stream has ended
-            let closes = complete.min(asked).saturating_sub(window);
-            for cycle in ledger.borrow_mut().close(closes) {
-                closed(cycle);
+            match shared.stop.is_set() {
+                true => pace.end(),
+                false => pace.allow((complete + AHEAD).min(known)),
             }
         }
         complete < known
     });
-    Done {
+    Ok(Done {
         analysed: work.cells(),
-    }
+    })
 }
 
 /// Mean and spread of every cell on every worker: `Split` → `Same`.
 fn gathered<'s>(
     analyses: Stream<'s, Cycle, Batch>,
     settings: &Settings,
-) -> Stream<'s, Cycle, Batch> {
+) -> Result<Stream<'s, Cycle, Batch>> {
     let (worker, workers) = (
         analyses.scope().worker().index(),
         analyses.scope().worker().peers(),
@@ -169,8 +173,7 @@ fn gathered<'s>(
     let split = Layout::new([Placement::Split { dim: 0 }]);
     let same = Layout::new([Placement::Same]);
     let shape = [settings.grid.rows(), settings.grid.columns(), 2];
-    let plan = Relayout::plan(&mesh, &shape, DType::F64, &split, &same)
-        .unwrap_or_else(|e| panic!("assimilate: {e}"));
+    let plan = Relayout::plan(&mesh, &shape, DType::F64, &split, &same)?;
     let n = settings.members;
     let described = analyses.unary::<CapacityContainerBuilder<Batch>, _, _, _>(
         Local,
@@ -190,5 +193,5 @@ fn gathered<'s>(
             }
         },
     );
-    relayout(described, &plan)
+    Ok(relayout(described, &plan))
 }

@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use advect_engine::Fabric;
+use advect_engine::snapshot::Store;
 
 use self::job::Shared;
 use self::settings::AssimilateConfig;
@@ -145,7 +146,7 @@ impl Pipeline for Assimilate {
     }
 
     fn run(&self, run: &Run) -> Result<()> {
-        let (shared, names) = shared(&run.config, &run.result("inputs"), run.stop.clone())?;
+        let (shared, names) = shared(&run.config, &run.out, run.stop.clone())?;
         let shared = Arc::new(shared);
         shared.settings()?;
         let sink = if run.is_first_process() {
@@ -154,9 +155,10 @@ impl Pipeline for Assimilate {
             None
         };
         let sink = Arc::new(Mutex::new((sink, Ok::<(), PipelineError>(()))));
-        let (mine, theirs) = (Arc::clone(&sink), Arc::clone(&shared));
+        let (mine, theirs, resume) = (Arc::clone(&sink), Arc::clone(&shared), run.resume);
         let outcome = run.fabric.run_with(&run.observe(), move |worker, context| {
-            job::run(worker, context, &theirs, |closed| {
+            let (mine, stop) = (Arc::clone(&mine), theirs.stop.clone());
+            job::run(worker, context, &theirs, resume, move |closed| {
                 let mut held = mine
                     .lock()
                     .unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -164,10 +166,10 @@ impl Pipeline for Assimilate {
                 let (Some(sink), Ok(())) = (sink, &written) else {
                     return;
                 };
-                if let Err(e) = sink.cycle(closed) {
+                if let Err(e) = closed.and_then(|cycle| sink.cycle(cycle)) {
                     // end in order, then say why
                     *written = Err(e);
-                    theirs.stop.set();
+                    stop.set();
                 }
             })
         });
@@ -176,7 +178,7 @@ impl Pipeline for Assimilate {
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         let (sink, written) = (held.0.take(), std::mem::replace(&mut held.1, Ok(())));
         written?;
-        let done = outcome?;
+        let done = outcome?.into_iter().collect::<Result<Vec<_>>>()?;
         let analysed: u64 = done.iter().map(|d| d.analysed).sum();
         tracing::info!(analysed, "points analysed on this process");
         match sink {
@@ -187,14 +189,25 @@ impl Pipeline for Assimilate {
 }
 
 /// Reads configuration and inputs; also the names of the stations that verify, by site.
-fn shared(config: &Config, folder: &Path, stop: Stop) -> Result<(Shared, Vec<String>)> {
+fn shared(config: &Config, out: &Path, stop: Stop) -> Result<(Shared, Vec<String>)> {
+    let text = config.to_toml();
     let config = AssimilateConfig::read(config)?;
-    let loaded = inputs::load(&config, folder)?;
+    let loaded = inputs::load(&config, &out.join("inputs"))?;
+    // what must be the same for a run to go on where another was
+    let mut same = crc32fast::Hasher::new();
+    same.update(text.as_bytes());
+    same.update(&loaded.checksum.to_le_bytes());
+    let store = Store::new(
+        out.join("snapshots"),
+        "assimilate",
+        &format!("{:08x}", same.finalize()),
+    );
     let sites = verify::sites(&config, &loaded.reports, &loaded.withheld);
     let (names, sites) = sites.into_iter().unzip();
     let arrivals = arrivals::arrivals(&loaded.reports, &config.arrival, &config.period);
     Ok((
         Shared {
+            store,
             config,
             loaded,
             sites,

@@ -61,7 +61,7 @@ impl Sink {
     }
 
     /// Writes a cycle.
-    pub(crate) fn cycle(&mut self, closed: Closed) -> Result<()> {
+    pub(crate) fn cycle(&mut self, closed: &Closed) -> Result<()> {
         let config = &self.shared.config;
         let grid = config.grid()?;
         let (rows, columns) = (grid.rows(), grid.columns());
@@ -82,7 +82,7 @@ impl Sink {
             .collect();
         self.turned_away += rejected.len() as u64;
         self.rejected.write(&rejected)?;
-        let score = Score::of(&closed, config, &self.names);
+        let score = Score::of(closed, config, &self.names);
         let time = jiff::Timestamp::from_nanosecond(i128::from(config.time_of(closed.valid)));
         let time = time.map_or_else(
             |_| closed.valid.to_string(),
@@ -108,7 +108,7 @@ impl Sink {
         );
         self.score.merge(&score);
         self.cycles += 1;
-        self.last = Some(closed);
+        self.last = Some(closed.clone());
         self.progress.step();
         Ok(())
     }
