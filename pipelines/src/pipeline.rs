@@ -45,6 +45,11 @@ pub trait Pipeline: Sync {
         &[]
     }
 
+    /// Whether a run makes snapshots, so that `--resume` has something to go on from.
+    fn resumes(&self) -> bool {
+        false
+    }
+
     /// Reads the configuration and the inputs and runs nothing; returns what was found, a line
     /// each.
     ///

@@ -1,13 +1,12 @@
 //! The job whose snapshots are tested.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use advect_engine::fabric::{Context, Faults};
-use advect_engine::snapshot::{Entry, RandomState, Session, Store, whole};
+use advect_engine::fabric::Context;
+use advect_engine::snapshot::{Entry, RandomState, Session, Store};
 use advect_engine::{EngineError, Fabric};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;

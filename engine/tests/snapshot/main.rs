@@ -13,24 +13,14 @@
 mod disk;
 mod job;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use advect_engine::fabric::{Context, Faults};
-use advect_engine::snapshot::{Entry, RandomState, Session, Store, whole};
+use advect_engine::fabric::Faults;
+use advect_engine::snapshot::{Store, whole};
 use advect_engine::{EngineError, Fabric};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::channels::pact::Exchange;
-use timely::dataflow::operators::Concat;
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::dataflow::{Scope, StreamVec};
-use timely::worker::Worker;
 
 use job::*;
 

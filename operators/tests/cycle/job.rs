@@ -148,6 +148,9 @@ fn at<'s, D: Clone + 'static, E: 'static>(
 /// Last analysis of every cycle and row, in bits.
 pub(crate) type Rows = BTreeMap<(u64, usize), Vec<u64>>;
 
+/// The same, each with the `known` of its analysis.
+type Dated = BTreeMap<(u64, usize), (u64, Vec<u64>)>;
+
 /// What one worker saw.
 #[derive(Clone, Default)]
 pub(crate) struct Seen {
@@ -190,7 +193,7 @@ pub(crate) fn run_on(
         let ticks: Vec<Cycle> = (0..cycles + WINDOW)
             .map(|known| Cycle::new(known.saturating_sub(WINDOW), known))
             .collect();
-        let last: Rc<RefCell<BTreeMap<(u64, usize), (u64, Vec<u64>)>>> = Rc::default();
+        let last: Rc<RefCell<Dated>> = Rc::default();
         let keep = Rc::clone(&last);
         let probe = Handle::new();
         let work = worker.dataflow::<Cycle, _, _>(|scope| {

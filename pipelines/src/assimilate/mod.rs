@@ -56,6 +56,10 @@ impl Pipeline for Assimilate {
         PRESETS
     }
 
+    fn resumes(&self) -> bool {
+        true
+    }
+
     fn check(&self, config: &Config) -> Result<Vec<String>> {
         let folder = std::env::temp_dir().join(format!("advect-{}", std::process::id()));
         let loaded = shared(config, &folder, Stop::default()).and_then(|(shared, names)| {

@@ -11,6 +11,9 @@ use crate::error::{PipelineError, Result};
 /// Variables by which MPI launchers tell a rank that it is one.
 const LAUNCHERS: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"];
 
+/// Threads of a process; more is a slip of the finger.
+const MOST_WORKERS: usize = 1024;
+
 /// The fabric of this process.
 pub(crate) fn choose(args: &FabricArgs) -> Result<Fabric> {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
@@ -38,6 +41,13 @@ fn build(args: &FabricArgs, variable: &dyn Fn(&str) -> Option<String>) -> Result
             "-w 0",
             "there is no worker to run on",
             "give at least 1",
+        ));
+    }
+    if let Some(n) = workers.filter(|n| *n > MOST_WORKERS) {
+        return Err(usage(
+            &format!("-w {n}"),
+            "a process has as many threads, and every pair of them a channel",
+            "give at most 1024, about one a core",
         ));
     }
     match kind {

@@ -23,6 +23,13 @@ pub(crate) fn job(args: &JobArgs) -> Result<(&'static dyn Pipeline, Config)> {
 pub(crate) fn run(args: &RunArgs) -> Result<()> {
     let (pipeline, config) = job(&args.job)?;
     let fabric = fabric::choose(&args.fabric)?;
+    if args.resume && !pipeline.resumes() {
+        return Err(PipelineError::Usage {
+            what: "--resume".to_owned(),
+            why: format!("`{}` makes no snapshots", pipeline.name()),
+            mend: "run it anew without".to_owned(),
+        });
+    }
     let stop = Stop::default();
     signals::install(&stop)?;
     let run = Run {
