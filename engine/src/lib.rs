@@ -15,6 +15,7 @@
 //! | [`graph`] | operators and relayouts, wired forward and mirrored backward |
 //! | [`laws`] | what every operator is held against |
 //! | [`layout`], [`mesh`], [`partial`] | the vocabulary |
+//! | [`memory`] | advice about large memory |
 //! | [`observe`] | metrics, traces, plans, names for failures |
 //! | [`relayout`](mod@relayout) | plans and their dataflow |
 //! | [`shard`] | tensors as messages |
@@ -27,6 +28,7 @@ pub mod fabric;
 pub mod graph;
 pub mod laws;
 pub mod layout;
+pub mod memory;
 pub mod mesh;
 pub mod observe;
 pub mod partial;

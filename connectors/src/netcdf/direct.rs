@@ -23,6 +23,8 @@ use crate::error::Result;
 const MAX_KEPT: usize = 64 << 20;
 /// The most worker threads of one read.
 const MAX_THREADS: usize = 16;
+/// The fewest bytes of a contiguous run that a thread is worth: 4 MiB.
+const MIN_PART: usize = 4 << 20;
 /// Contiguous runs shorter than this are left to the library, which gathers them in one read.
 const MIN_RUN: usize = 512;
 
@@ -168,7 +170,7 @@ pub(super) fn read_direct(
                     address: begin.saturating_add((first * size) as u64),
                     size: run as u64,
                 };
-                extent.read(file, variable, &mut out[at..at + run])?;
+                read_together(file, variable, extent, &mut out[at..at + run])?;
                 at += run;
                 Ok(())
             })?;
@@ -176,6 +178,36 @@ pub(super) fn read_direct(
         Layout::Chunked { .. } => read_chunks(file, layout, variable, slab, out)?,
     }
     Ok(true)
+}
+
+/// Reads a long run on all cores: one alone copies slower than memory takes it.
+fn read_together(
+    file: &HdfFile,
+    variable: &Variable,
+    extent: Extent,
+    out: &mut [u8],
+) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+    let part = out.len().div_ceil(threads.min(MAX_THREADS)).max(MIN_PART);
+    if out.len() <= part {
+        return extent.read(file, variable, out);
+    }
+    std::thread::scope(|scope| {
+        let parts = out.chunks_mut(part).enumerate();
+        let readers: Vec<_> = parts
+            .map(|(k, out)| {
+                let extent = Extent {
+                    address: extent.address.saturating_add((k * part) as u64),
+                    size: out.len() as u64,
+                };
+                scope.spawn(move || extent.read(file, variable, out))
+            })
+            .collect();
+        readers.into_iter().try_for_each(|reader| {
+            let broke = || Err(file.damaged(variable, "a reading thread broke off"));
+            reader.join().unwrap_or_else(|_| broke())
+        })
+    })
 }
 
 fn read_chunks(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use advect_engine::memory::prefer_huge_pages;
 use hdf5::{Dataset, Hyperslab, Selection, SliceOrIndex};
 
 use super::direct::Layout;
@@ -159,10 +160,13 @@ pub(super) enum Plan {
 
 /// Memory for `places` numbers. Errors instead of aborting where there is not enough.
 pub(super) fn room<T: Element>(place: &str, name: &str, places: usize) -> Result<Vec<T>> {
-    bytemuck::allocation::try_zeroed_vec(places).map_err(|()| ConnectorError::TooLarge {
+    let room = bytemuck::allocation::try_zeroed_vec(places);
+    let mut room: Vec<T> = room.map_err(|()| ConnectorError::TooLarge {
         place: place.to_string(),
         what: format!("a slab of variable `{name}`"),
         needed: (places * size_of::<T>()) as u64,
         limit: 0,
-    })
+    })?;
+    prefer_huge_pages(bytemuck::cast_slice_mut(&mut room));
+    Ok(room)
 }

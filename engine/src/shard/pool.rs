@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::data::{DType, Data};
+use crate::memory::prefer_huge_pages;
 
 /// Buffers from this many bytes on are kept.
 const WORTH: usize = 256 << 10;
@@ -21,15 +22,19 @@ impl Pool {
     pub(crate) fn buffer(&self, dtype: DType, len: usize) -> Data {
         if len * dtype.size() >= WORTH {
             let mut free = self.lock();
-            let fits = |d: &Data| d.dtype() == dtype && d.len() >= len && d.len() <= 2 * len;
-            if let Some(at) = free.iter().rposition(fits) {
+            // one that is much larger is left for what needs it
+            let fits = |d: &Data| d.dtype() == dtype && (len..=len + len / 4).contains(&d.len());
+            let candidates = free.iter().enumerate().filter(|(_, d)| fits(d));
+            if let Some((at, _)) = candidates.min_by_key(|(at, d)| (d.len(), usize::MAX - at)) {
                 let mut data = free.remove(at);
                 drop(free);
                 data.truncate(len);
                 return data;
             }
         }
-        Data::zeros(dtype, len)
+        let mut data = Data::zeros(dtype, len);
+        prefer_huge_pages(data.as_bytes_mut());
+        data
     }
 
     /// Keeps the memory of `data` if it is large and nobody else holds it; `data` is empty then.
@@ -82,8 +87,13 @@ mod tests {
             place,
             "another type"
         );
-        let again = pool.buffer(DType::F64, 40_000);
-        assert_eq!((address(&again), again.len()), (place, 40_000));
+        assert_ne!(
+            address(&pool.buffer(DType::F64, 1 << 15)),
+            place,
+            "half of it would waste the other half"
+        );
+        let again = pool.buffer(DType::F64, 60_000);
+        assert_eq!((address(&again), again.len()), (place, 60_000));
     }
 
     /// What is kept is bounded.

@@ -129,7 +129,8 @@ fn spread(
     let reach = settings.taper.reach();
     settings.grid.for_cells_within(lat, lon, reach, &mut hear);
     for (i, site) in settings.sites.iter().enumerate() {
-        if (site.latitude - lat).abs() * 110.0 <= reach {
+        let left_out = site.without.as_ref() == Some(&report.station);
+        if !left_out && (site.latitude - lat).abs() * 110.0 <= reach {
             let km = distance(lat, lon, site.latitude, site.longitude);
             hear(settings.grid.cells() + i, km);
         }

@@ -83,8 +83,11 @@ pub struct Settings {
 }
 
 /// A place off the grid that gets an analysis.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Site {
+    /// A station whose reports the analysis here does not hear: leave-one-out verification. The
+    /// background must not have heard it either.
+    pub without: Option<String>,
     /// Degrees north.
     pub latitude: f64,
     /// Degrees east.

@@ -73,6 +73,7 @@ pub(crate) fn settings(hybrid: f64, cycles: u64) -> Settings {
         heights: Rc::new((0..cells).map(|c| (c % 7) as f64 * 90.0).collect()),
         land: Field::try_new(grid, vec![1.0; cells]).expect("a field"),
         sites: Rc::new(vec![Site {
+            without: None,
             latitude: 36.4,
             longitude: -101.3,
             height: 410.0,

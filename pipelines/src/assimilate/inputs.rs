@@ -5,13 +5,14 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use advect_connectors::netcdf::NetcdfFile;
-use advect_connectors::time::HOUR;
-use advect_connectors::{Observation, Reason, Rejected, read_sao};
+use advect_connectors::{Observation, Reason, Rejected, read_isd, read_sao};
 use advect_operators::observations::{Field, Grid, Report};
 use tempfile::NamedTempFile;
 
+use super::bias;
 use super::prior::{Prior, Sample};
-use super::settings::AssimilateConfig;
+use super::settings::{AssimilateConfig, Format};
+use crate::data;
 use crate::error::{PipelineError, Result};
 
 const REPORTS: (&str, &[u8]) = (
@@ -52,15 +53,19 @@ pub(crate) struct Loaded {
 pub(crate) fn load(config: &AssimilateConfig, folder: &Path) -> Result<Loaded> {
     let reports = locate(&config.inputs.reports, REPORTS, folder)?;
     let prior = locate(&config.inputs.prior, PRIOR, folder)?;
-    let checksum = checksum(&[&reports, &prior])?;
-    let decoded = read_sao(&reports)?;
+    let relief = locate(&config.inputs.relief, PRIOR, folder)?;
+    let checksum = checksum(&[&reports, &prior, &relief])?;
+    let decoded = match config.inputs.format {
+        Format::Sao => read_sao(&reports)?,
+        Format::Isd => read_isd(&reports)?,
+    };
     let read = decoded.observations.len() + decoded.rejected.len();
     let mut loaded = Vec::new();
     let mut rejected = decoded.rejected;
     let mut withheld = BTreeSet::new();
     for (order, o) in decoded.observations.iter().enumerate() {
         let Some(cycle) = config.cycle_of(o.time) else {
-            let (detail, place) = ("outside the period", format!("{}:time", o.source));
+            let (detail, place) = ("at no cycle of the period", format!("{}:time", o.source));
             rejected.push(Rejected::observation(
                 o.clone(),
                 Reason::Late,
@@ -69,13 +74,17 @@ pub(crate) fn load(config: &AssimilateConfig, folder: &Path) -> Result<Loaded> {
             ));
             continue;
         };
-        if crc32fast::hash(o.station.as_bytes()).is_multiple_of(config.verify.one_in) {
+        let drawn = crc32fast::hash(o.station.as_bytes()).is_multiple_of(config.verify.one_in);
+        if drawn && !config.verify.leave_one_out {
             withheld.insert(o.station.clone());
         }
         loaded.push(report(o, cycle, order as u64));
     }
-    let file = NetcdfFile::open(&prior)?;
-    let sample = temperatures(&file)?;
+    let sample = temperatures(&NetcdfFile::open(&prior)?, config.prior_until())?;
+    if config.inputs.unbias {
+        bias::remove(&mut loaded, &decoded.observations, &sample, config);
+    }
+    let file = NetcdfFile::open(&relief)?;
     let relief = field(&file, "relief")?;
     let dry = relief.values().iter().map(|z| z.max(0.0)).collect();
     let dry = Field::try_new(*relief.grid(), dry)?;
@@ -88,16 +97,9 @@ pub(crate) fn load(config: &AssimilateConfig, folder: &Path) -> Result<Loaded> {
             smooth.at(grid.latitude(row), grid.longitude(column))
         })
         .collect();
-    let first_hour = config.time_of(0).div_euclid(HOUR).rem_euclid(24) as u64;
+    let clock = (config.time_of(0), config.time_of(1) - config.time_of(0));
     let lapse_rate = config.filter.lapse_rate;
-    let prior = Prior::try_new(
-        &config.prior,
-        &sample,
-        &grid,
-        &heights,
-        lapse_rate,
-        first_hour,
-    )?;
+    let prior = Prior::try_new(&config.prior, &sample, &grid, &heights, lapse_rate, clock)?;
     Ok(Loaded {
         read,
         observations: decoded.observations,
@@ -128,6 +130,14 @@ fn report(o: &Observation, cycle: u64, order: u64) -> Report {
 
 /// The path of an input: the file that was named, or the embedded one written below `folder`.
 fn locate(name: &str, embedded: (&str, &[u8]), folder: &Path) -> Result<PathBuf> {
+    if let Some(below) = name.strip_prefix("${ADVECT_DATA}/") {
+        let root = data::folder().ok_or_else(|| PipelineError::Data {
+            name: below.to_owned(),
+            why: "the environment variable ADVECT_DATA is not set".to_owned(),
+            mend: "set it to the folder of the data sets, or name the file itself".to_owned(),
+        })?;
+        return Ok(root.join(below));
+    }
     if name != "embedded" {
         return Ok(PathBuf::from(name));
     }
@@ -182,10 +192,14 @@ fn grid_of(file: &NetcdfFile, name: &str) -> Result<(Grid, bool)> {
     else {
         return Err(wrong("has fewer than two dimensions"));
     };
-    let (mut lats, lons) = (file.read_all_f64(y)?, file.read_all_f64(x)?);
+    let (mut lats, mut lons) = (file.read_all_f64(y)?, file.read_all_f64(x)?);
     let flipped = lats.first() > lats.last();
     if flipped {
         lats.reverse();
+    }
+    // reports count degrees east from -180
+    if lons.first().is_some_and(|&west| west >= 180.0) {
+        lons.iter_mut().for_each(|lon| *lon -= 360.0);
     }
     let step = |axis: &[f64]| (axis[axis.len() - 1] - axis[0]) / (axis.len() - 1) as f64;
     if lats.len() < 2 || lons.len() < 2 {
@@ -239,31 +253,38 @@ fn finite(file: &NetcdfFile, name: &str, values: &[f64]) -> Result<()> {
     }
 }
 
-/// The temperatures of the prior, in kelvin.
-fn temperatures(file: &NetcdfFile) -> Result<Sample> {
-    let (grid, flipped) = grid_of(file, "t2m")?;
-    let variable = file.variable("t2m")?;
+/// The temperatures of the prior before `until`, in kelvin.
+fn temperatures(file: &NetcdfFile, until: Option<i64>) -> Result<Sample> {
+    let name = if file.variable("t2m").is_ok() {
+        "t2m"
+    } else {
+        "air"
+    };
+    let (grid, flipped) = grid_of(file, name)?;
+    let variable = file.variable(name)?;
     let celsius = variable
         .text("units")
         .is_some_and(|u| u.contains("elsius") || u == "degC");
     let times = file.read_times(variable.dimensions.first().map_or("time", String::as_str))?;
-    let values = file.read_all_f64("t2m")?;
-    finite(file, "t2m", &values)?;
+    let values = file.read_all_f64(name)?;
+    finite(file, name, &values)?;
     let zero = if celsius { 273.15 } else { 0.0 };
-    let fields = values
-        .chunks_exact(grid.cells())
-        .map(|one| {
+    let mut sample = Sample {
+        fields: Vec::new(),
+        times: Vec::new(),
+    };
+    let before = |time: &i64| until.is_none_or(|until| *time < until);
+    for (one, time) in values.chunks_exact(grid.cells()).zip(times) {
+        if before(&time) {
             let one = if flipped {
                 from_south(one, grid.columns())
             } else {
                 one.to_vec()
             };
-            Field::try_new(grid, one.into_iter().map(|t| t + zero).collect())
-        })
-        .collect::<Result<_, _>>()?;
-    let hours = times
-        .iter()
-        .map(|t| t.rem_euclid(24 * HOUR) as f64 / HOUR as f64)
-        .collect();
-    Ok(Sample { fields, hours })
+            let kelvin = one.into_iter().map(|t| t + zero).collect();
+            sample.fields.push(Field::try_new(grid, kelvin)?);
+            sample.times.push(time);
+        }
+    }
+    Ok(sample)
 }

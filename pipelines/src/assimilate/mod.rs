@@ -6,6 +6,7 @@
 //! beside simple baselines. The dataflow is the same on every fabric, and gives the same bits.
 
 mod arrivals;
+mod bias;
 mod feed;
 mod inputs;
 mod job;
@@ -33,11 +34,18 @@ use crate::plan::Plan;
 /// The pipeline.
 pub struct Assimilate;
 
-const PRESETS: &[Preset] = &[Preset {
-    name: "sao-1995",
-    about: "surface aviation observations of 18 March 1995 over North America (embedded)",
-    text: "",
-}];
+const PRESETS: &[Preset] = &[
+    Preset {
+        name: "sao-1995",
+        about: "surface aviation observations of 18 March 1995 over North America (embedded)",
+        text: "",
+    },
+    Preset {
+        name: "ncep-isd",
+        about: "15 stations of 2014 by a reanalysis of 2013, each verified by the others (ADVECT_DATA)",
+        text: include_str!("ncep_isd.toml"),
+    },
+];
 
 impl Pipeline for Assimilate {
     fn name(&self) -> &'static str {

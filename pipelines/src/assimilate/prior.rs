@@ -1,8 +1,9 @@
 //! The prior: a climatology with its daily course, patterns that span the ensemble, and the model
 //! that carries the ensemble from hour to hour.
 //!
-//! The mean at hour $h$ is the least-squares fit $c_0 + c_1 \cos\omega h + c_2 \sin\omega h$ of the
-//! prior's times at each cell, reduced to one height and drawn to its mean over the grid. The ensemble
+//! The mean is the least-squares fit of a daily course, $c_0 + c_1 \cos\omega t + c_2 \sin\omega t$, to
+//! the prior's times at each cell, reduced to one height and drawn to its mean over the grid; with
+//! harmonics of the year each $c$ has a yearly course likewise. The ensemble
 //! is spanned by the leading empirical orthogonal functions of what the fit leaves, by plane waves
 //! whose amplitudes are the spectrum of an exponential covariance,
 //! $S(k) = \sigma^2 L^2 / (2\pi)\,(1 + L^2 k^2)^{-3/2}$ in two dimensions, and by a constant. With
@@ -12,6 +13,7 @@
 use std::f64::consts::TAU;
 use std::ops::Range;
 
+use advect_connectors::time::HOUR;
 use advect_operators::OperatorError;
 use advect_operators::cycle::Model;
 use advect_operators::observations::grid::EARTH_RADIUS;
@@ -25,11 +27,16 @@ use super::settings::PriorConfig;
 pub(crate) struct Prior {
     columns: usize,
     members: usize,
-    /// Mean by hour of the day, `[24][cells]`, kelvin at the height of each cell.
-    means: Vec<Vec<f64>>,
+    /// Coefficients of the mean, `[terms][cells]`, kelvin at sea level.
+    course: Vec<Vec<f64>>,
+    /// What is taken off at the height of each cell, kelvin.
+    above: Vec<f64>,
+    climatology: f64,
+    season: usize,
     /// Anomalies, `[cells][N]`.
     anomalies: Vec<f64>,
-    first_hour: u64,
+    /// Time of cycle 0 and from one cycle to the next, nanoseconds.
+    clock: (i64, i64),
     persistence: f64,
     refresh: f64,
 }
@@ -38,12 +45,13 @@ pub(crate) struct Prior {
 pub(crate) struct Sample {
     /// Fields in kelvin.
     pub(crate) fields: Vec<Field>,
-    /// Hour of the day of each, 0 to 24.
-    pub(crate) hours: Vec<f64>,
+    /// Time of each, nanoseconds since 1970.
+    pub(crate) times: Vec<i64>,
 }
 
 impl Prior {
-    /// The prior on `grid` with cells at `heights` (m). `first_hour` is the hour of the day of cycle 0.
+    /// The prior on `grid` with cells at `heights` (m). `clock` is the time of cycle 0
+    /// and from one cycle to the next, in nanoseconds.
     ///
     /// # Errors
     ///
@@ -55,7 +63,7 @@ impl Prior {
         grid: &Grid,
         heights: &[f64],
         lapse_rate: f64,
-        first_hour: u64,
+        clock: (i64, i64),
     ) -> Result<Self, OperatorError> {
         let count = sample.fields.len();
         if count < 4 || config.eofs + 3 > count {
@@ -82,19 +90,7 @@ impl Prior {
                     .collect()
             })
             .collect();
-        let course = daily_course(&mut fields, &sample.hours)?;
-        let means = (0..24)
-            .map(|hour| {
-                let turn = TAU * f64::from(hour) / 24.0;
-                let at =
-                    |c: usize| course[0][c] + course[1][c] * turn.cos() + course[2][c] * turn.sin();
-                let level = (0..cells.len()).map(at).sum::<f64>() / cells.len() as f64;
-                let pull = |c: usize| level + config.climatology * (at(c) - level);
-                (0..cells.len())
-                    .map(|c| pull(c) - lapse_rate * heights[c])
-                    .collect()
-            })
-            .collect();
+        let course = fit(&mut fields, &sample.times, config.season)?;
         let mut patterns = leading_patterns(&fields, &cells, config.eofs)?;
         patterns.extend(waves(config, &cells));
         patterns.push(vec![config.level.sqrt(); cells.len()]);
@@ -102,16 +98,31 @@ impl Prior {
         Ok(Prior {
             columns: grid.columns(),
             members,
-            means,
+            course,
+            above: heights.iter().map(|z| lapse_rate * z).collect(),
+            climatology: config.climatology,
+            season: config.season,
             anomalies: spread_over(&patterns, cells.len()),
-            first_hour,
+            clock,
             persistence: config.persistence,
             refresh: config.refresh,
         })
     }
 
-    fn mean(&self, cycle: u64, cell: usize) -> f64 {
-        self.means[((self.first_hour + cycle) % 24) as usize][cell]
+    /// The mean of every cell in a cycle, kelvin at the height of the cell.
+    fn mean(&self, cycle: u64) -> Vec<f64> {
+        let time = self.clock.0 + self.clock.1 * cycle as i64;
+        let terms = terms(time, self.season);
+        let at = |cell: usize| {
+            let course = self.course.iter().zip(&terms);
+            course.map(|(c, term)| c[cell] * term).sum::<f64>()
+        };
+        let cells = self.above.len();
+        let level = (0..cells).map(at).sum::<f64>() / cells as f64;
+        let pull = |cell: usize| level + self.climatology * (at(cell) - level);
+        (0..cells)
+            .map(|cell| pull(cell) - self.above[cell])
+            .collect()
     }
 
     fn cells(&self, rows: &Range<usize>) -> Range<usize> {
@@ -121,21 +132,21 @@ impl Prior {
 
 impl Model for Prior {
     fn start(&self, rows: Range<usize>) -> Vec<f64> {
-        let n = self.members;
+        let (n, means) = (self.members, self.mean(0));
         let of = |cell: usize| {
-            let anomalies = &self.anomalies[cell * n..(cell + 1) * n];
-            anomalies.iter().map(move |a| self.mean(0, cell) + a)
+            let (mean, anomalies) = (means[cell], &self.anomalies[cell * n..(cell + 1) * n]);
+            anomalies.iter().map(move |a| mean + a)
         };
         self.cells(&rows).flat_map(of).collect()
     }
 
     fn next(&self, to: u64, rows: Range<usize>, analysis: &[f64]) -> Vec<f64> {
-        let n = self.members;
+        let (n, before, now) = (self.members, self.mean(to - 1), self.mean(to));
         let mut out = Vec::with_capacity(analysis.len());
         for (cell, members) in self.cells(&rows).zip(analysis.chunks_exact(n)) {
             let mean = members.iter().sum::<f64>() / n as f64;
-            let kept = self.persistence * (mean - self.mean(to - 1, cell));
-            let forecast = self.mean(to, cell) + kept;
+            let kept = self.persistence * (mean - before[cell]);
+            let forecast = now[cell] + kept;
             let prior = &self.anomalies[cell * n..(cell + 1) * n];
             out.extend(
                 members
@@ -148,39 +159,57 @@ impl Model for Prior {
     }
 }
 
-/// Fits the daily course at every cell, `[3][cells]`, and leaves what it does not explain.
-fn daily_course(fields: &mut [Vec<f64>], hours: &[f64]) -> Result<Vec<Vec<f64>>, OperatorError> {
-    let basis = |hour: f64| {
-        let turn = TAU * hour / 24.0;
-        [1.0, turn.cos(), turn.sin()]
-    };
-    let rows: Vec<[f64; 3]> = hours.iter().map(|&h| basis(h)).collect();
-    let normal = Mat::from_fn(3, 3, |i, j| rows.iter().map(|r| r[i] * r[j]).sum::<f64>());
+/// What the coefficients of the mean are multiplied with at a time: the daily course, and its products
+/// with `season` harmonics of the year.
+fn terms(time: i64, season: usize) -> Vec<f64> {
+    let hour = time.rem_euclid(24 * HOUR) as f64 / HOUR as f64;
+    let turn = TAU * hour / 24.0;
+    let day = [1.0, turn.cos(), turn.sin()];
+    let year = TAU * (time as f64 / (24 * HOUR) as f64) / 365.2425;
+    let mut terms = day.to_vec();
+    for k in 1..=season {
+        let turn = k as f64 * year;
+        for season in [turn.cos(), turn.sin()] {
+            terms.extend(day.iter().map(|d| d * season));
+        }
+    }
+    terms
+}
+
+/// Fits the mean at every cell, `[terms][cells]`, and leaves what it does not explain.
+fn fit(
+    fields: &mut [Vec<f64>],
+    times: &[i64],
+    season: usize,
+) -> Result<Vec<Vec<f64>>, OperatorError> {
+    let rows: Vec<Vec<f64>> = times.iter().map(|&t| terms(t, season)).collect();
+    let n = 3 * (1 + 2 * season);
+    let normal = Mat::from_fn(n, n, |i, j| rows.iter().map(|r| r[i] * r[j]).sum::<f64>());
     let eigen = normal
         .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| not_finite(3))?;
+        .map_err(|_| not_finite(n))?;
     let (u, s) = (eigen.U(), eigen.S());
     let inverse = |i: usize, j: usize| -> f64 {
         // hours that cannot tell the terms apart give the smallest course that fits
-        (0..3)
+        (0..n)
             .filter(|&k| s[k] > 1e-9)
             .map(|k| u[(i, k)] * u[(j, k)] / s[k])
             .sum()
     };
     let cells = fields.first().map_or(0, Vec::len);
-    let mut course = vec![vec![0.0; cells]; 3];
+    let mut course = vec![vec![0.0; cells]; n];
     for cell in 0..cells {
-        let mut right = [0.0; 3];
+        let mut right = vec![0.0; n];
         for (row, field) in rows.iter().zip(fields.iter()) {
             for (slot, r) in right.iter_mut().zip(row) {
                 *slot += r * field[cell];
             }
         }
         for (i, term) in course.iter_mut().enumerate() {
-            term[cell] = (0..3).map(|j| inverse(i, j) * right[j]).sum();
+            term[cell] = (0..n).map(|j| inverse(i, j) * right[j]).sum();
         }
         for (row, field) in rows.iter().zip(fields.iter_mut()) {
-            field[cell] -= (0..3).map(|i| row[i] * course[i][cell]).sum::<f64>();
+            field[cell] -= (0..n).map(|i| row[i] * course[i][cell]).sum::<f64>();
         }
     }
     Ok(course)
@@ -315,15 +344,15 @@ mod tests {
     /// A field that is a daily course is explained by it, and leaves nothing for the patterns.
     #[test]
     fn daily_course_is_found() {
-        let hours: Vec<f64> = (0..9).map(|i| f64::from(i) * 7.0 % 24.0).collect();
-        let mut fields: Vec<Vec<f64>> = hours
+        let times: Vec<i64> = (0..9).map(|i| i * 7 * HOUR).collect();
+        let mut fields: Vec<Vec<f64>> = times
             .iter()
-            .map(|h| {
-                let turn = TAU * h / 24.0;
+            .map(|t| {
+                let turn = TAU * (t / HOUR) as f64 / 24.0;
                 vec![280.0 + 4.0 * turn.cos() - 2.0 * turn.sin(), 260.0]
             })
             .collect();
-        let course = daily_course(&mut fields, &hours).unwrap();
+        let course = fit(&mut fields, &times, 0).unwrap();
         assert!((course[0][0] - 280.0).abs() < 1e-9 && (course[1][0] - 4.0).abs() < 1e-9);
         assert!(fields.iter().flatten().all(|x| x.abs() < 1e-9));
     }

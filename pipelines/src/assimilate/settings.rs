@@ -30,13 +30,27 @@ pub(crate) struct AssimilateConfig {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Inputs {
     pub(crate) reports: String,
+    pub(crate) format: Format,
+    pub(crate) unbias: bool,
     pub(crate) prior: String,
+    pub(crate) relief: String,
+}
+
+/// What a file of reports is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Format {
+    /// Surface aviation observations.
+    Sao,
+    /// Hourly temperatures of the Integrated Surface Database.
+    Isd,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Period {
     start: String,
+    pub(crate) step: u64,
     pub(crate) cycles: u64,
     pub(crate) window: u64,
 }
@@ -64,6 +78,8 @@ pub(crate) struct GridConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PriorConfig {
+    pub(crate) until: String,
+    pub(crate) season: usize,
     pub(crate) eofs: usize,
     pub(crate) waves: usize,
     pub(crate) period: f64,
@@ -97,6 +113,7 @@ pub(crate) struct QualityConfig {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Verify {
+    pub(crate) leave_one_out: bool,
     pub(crate) one_in: u32,
     pub(crate) south: f64,
     pub(crate) north: f64,
@@ -128,7 +145,26 @@ impl AssimilateConfig {
         config.require(
             "period.window",
             read.period.window <= 1000,
-            "must be at most 1000 hours",
+            "must be at most 1000 cycles",
+        )?;
+        config.require(
+            "period.step",
+            (1..=24).contains(&read.period.step) && 24 % read.period.step == 0,
+            "must divide a day into whole hours",
+        )?;
+        let until = &read.prior.until;
+        config.require(
+            "prior.until",
+            until.is_empty() || parse_iso(until).is_some(),
+            "must be empty or a time such as 2014-01-01T00:00:00Z",
+        )?;
+        config.require("prior.season", read.prior.season <= 6, "must be at most 6")?;
+        let forgets = read.prior.persistence == 0.0 && read.prior.refresh == 1.0;
+        config.require(
+            "verify.leave_one_out",
+            !read.verify.leave_one_out || (forgets && read.hybrid.weight == 0.0),
+            "needs prior.persistence = 0, prior.refresh = 1 and hybrid.weight = 0: the background \
+             must not have heard the station that is left out",
         )?;
         config.require("arrival.late", unit.contains(&read.arrival.late), share)?;
         config.require(
@@ -159,7 +195,7 @@ impl AssimilateConfig {
             cells <= 10_000_000,
             "must give at most 10000000 cells",
         )?;
-        config.require("prior.eofs", read.prior.eofs <= 20, "must be at most 20")?;
+        config.require("prior.eofs", read.prior.eofs <= 100, "must be at most 100")?;
         config.require(
             "prior.waves",
             read.prior.waves <= 100,
@@ -217,14 +253,25 @@ impl AssimilateConfig {
     pub(crate) fn time_of(&self, cycle: u64) -> i64 {
         self.start()
             .unwrap_or(0)
-            .saturating_add((cycle as i64).saturating_mul(HOUR))
+            .saturating_add((cycle as i64).saturating_mul(self.step()))
     }
 
-    /// The cycle of a time, `None` outside the period: the nearest hour.
+    /// From one cycle to the next, nanoseconds.
+    fn step(&self) -> i64 {
+        self.period.step as i64 * HOUR
+    }
+
+    /// The cycle of a time, `None` outside the period: the cycle that it is within half an hour of.
     pub(crate) fn cycle_of(&self, time: i64) -> Option<u64> {
         let since = time.checked_sub(self.start()?)?.checked_add(HOUR / 2)?;
-        let cycle = u64::try_from(since.div_euclid(HOUR)).ok()?;
-        (cycle < self.period.cycles).then_some(cycle)
+        let cycle = u64::try_from(since.div_euclid(self.step())).ok()?;
+        let near = since.rem_euclid(self.step()) < HOUR;
+        (near && cycle < self.period.cycles).then_some(cycle)
+    }
+
+    /// The time from which on fields are no longer part of the prior.
+    pub(crate) fn prior_until(&self) -> Option<i64> {
+        parse_iso(&self.prior.until)
     }
 
     /// The analysis grid.

@@ -16,6 +16,9 @@ use crate::error::{PipelineError, Result};
 use crate::pipeline::Run;
 use crate::progress::Progress;
 
+/// Lines of the table of cycles, about.
+const LINES: u64 = 100;
+
 /// Writers of all results, on the first process.
 pub(crate) struct Sink {
     run: Run,
@@ -88,7 +91,7 @@ impl Sink {
             |_| closed.valid.to_string(),
             |t| t.strftime("%Y-%m-%dT%H:%MZ").to_string(),
         );
-        self.line(&format!(
+        let line = format!(
             "{time:>17}  {:>6} {:>6} {:>6}  {:>6.2} {:>6.2}  {:>6.2} {:>6.2} {:>6.2}",
             score.assimilated,
             score.rejected,
@@ -98,7 +101,12 @@ impl Sink {
             score.background.rmse(),
             score.analysis.rmse(),
             score.spread(),
-        ));
+        );
+        // of a long run a part is enough to see how it goes
+        let few = self.shared.config.period.cycles.div_ceil(LINES);
+        if closed.valid.is_multiple_of(few) {
+            self.line(&line);
+        }
         tracing::debug!(
             cycle = closed.valid,
             assimilated = score.assimilated,
@@ -179,15 +187,19 @@ impl Sink {
         if let Some(last) = &last {
             picture::draw(&shared, last)?.save(&run.result("analysis.png"))?;
         }
-        table(&run, &scores);
+        table(&run, &scores, shared.config.verify.leave_one_out);
         Ok(())
     }
 }
 
-fn table(run: &Run, scores: &Scores) {
+fn table(run: &Run, scores: &Scores, leave_one_out: bool) {
     run.say("");
+    let how = match leave_one_out {
+        true => "each by the reports of the others",
+        false => "withheld",
+    };
     run.say(format!(
-        "temperature at {} withheld reports of {} stations",
+        "temperature at {} reports of {} stations, {how}",
         scores.verifying_reports, scores.verifying_stations
     ));
     let b = &scores.baselines;

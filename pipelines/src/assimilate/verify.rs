@@ -28,12 +28,13 @@ pub(crate) fn sites(
     let (low, high) = config.quality.range;
     let mut sites = BTreeMap::new();
     let usable = |r: &&Report| {
-        withheld.contains(&r.station)
+        (config.verify.leave_one_out || withheld.contains(&r.station))
             && (low..=high).contains(&r.value())
             && verifies(&config.verify, r.latitude(), r.longitude())
     };
     for r in reports.iter().filter(usable) {
         sites.entry(r.station.clone()).or_insert_with(|| Site {
+            without: config.verify.leave_one_out.then(|| r.station.clone()),
             latitude: r.latitude(),
             longitude: r.longitude(),
             height: r.elevation().unwrap_or(0.0),
@@ -96,14 +97,17 @@ impl Score {
     /// The scores of a closed cycle. `names` are the stations of the sites, in order.
     pub(crate) fn of(closed: &Closed, config: &AssimilateConfig, names: &[String]) -> Self {
         let mut score = Score::default();
-        let mut heard: Vec<(Place, f64)> = Vec::new();
+        let mut heard: Vec<(&str, Place, f64)> = Vec::new();
         let mut truth: BTreeMap<&str, &Report> = BTreeMap::new();
         for (report, fault, departure) in &closed.verdicts {
             match fault {
                 None => {
                     score.assimilated += 1;
                     score.departures.add(*departure);
-                    heard.push((place(report), report.value()));
+                    heard.push((&report.station, place(report), report.value()));
+                    if config.verify.leave_one_out {
+                        truth.insert(&report.station, report);
+                    }
                 }
                 Some(Fault::Withheld) => {
                     score.withheld += 1;
@@ -126,7 +130,12 @@ impl Score {
             score.background.add(site.background - report.value());
             // the variance of a departure from an ensemble of N members
             score.variance += (1.0 + 1.0 / members) * site.spread.powi(2) + error;
-            score.baselines(report, &heard);
+            let others = heard
+                .iter()
+                .filter(|(station, ..)| *station != report.station);
+            let others: Vec<(Place, f64)> =
+                others.map(|(_, place, value)| (*place, *value)).collect();
+            score.baselines(report, &others);
         }
         score
     }
@@ -213,7 +222,7 @@ fn place(r: &Report) -> Place {
 /// The scores of a run, as written to `scores.json`. Temperatures in kelvin.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Scores {
-    /// Root mean square of analysis minus withheld report.
+    /// Root mean square of analysis minus a report that it has not heard.
     pub(crate) withheld_rmse: f64,
     /// Mean of the same.
     pub(crate) withheld_bias: f64,

@@ -16,28 +16,35 @@ const GRACE: Duration = Duration::from_secs(2);
 /// How long payloads that nobody took are waited for at the end of a job.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Waits in ever longer steps: transfers inside a machine are done at once, others must not keep a
-/// core busy.
+/// How often a receiver looks without a pause: a transfer inside a machine is done by then.
+const LOOKS: u32 = 200;
+/// The shortest and the longest sleep.
+const SLEEP: (Duration, Duration) = (Duration::from_micros(50), Duration::from_millis(10));
+
+/// Waits in ever longer steps: others must not keep a core busy. A sleep is a twentieth of what was
+/// slept before, so that it adds as little to the wait.
 #[derive(Default)]
 pub(super) struct Backoff {
-    turns: u32,
+    looks: u32,
+    slept: Duration,
 }
 
 impl Backoff {
-    /// How long to sleep now; zero for giving way only.
-    pub(super) fn next(&mut self) -> Duration {
-        self.turns += 1;
-        match self.turns {
-            0..200 => Duration::ZERO,
-            n => Duration::from_micros(u64::from(n - 199).min(20) * 50),
+    /// Gives way to others for a moment.
+    pub(super) fn wait(&mut self) {
+        if self.looks < LOOKS {
+            self.looks += 1;
+            thread::yield_now();
+        } else {
+            self.sleep();
         }
     }
 
-    pub(super) fn wait(&mut self) {
-        match self.next() {
-            Duration::ZERO => thread::yield_now(),
-            time => thread::sleep(time),
-        }
+    /// Leaves the core to others.
+    fn sleep(&mut self) {
+        let time = (self.slept / 20).clamp(SLEEP.0, SLEEP.1);
+        self.slept += time;
+        thread::sleep(time);
     }
 }
 
@@ -120,21 +127,10 @@ fn work(shared: &Shared, job: &Job, alarm: &Alarm) {
     let mut backoff = Backoff::default();
     let mut last: Option<Instant> = None;
     loop {
-        let pause = if under_way.is_empty() {
-            NOTICE
-        } else {
-            backoff.next()
-        };
         let mut state = shared.lock();
-        if state.fresh.is_empty() && !(state.stop && under_way.is_empty()) {
-            if pause.is_zero() {
-                drop(state);
-                thread::yield_now();
-                state = shared.lock();
-            } else {
-                let waited = shared.wake.wait_timeout(state, pause);
-                state = waited.map_or_else(|e| e.into_inner().0, |w| w.0);
-            }
+        if under_way.is_empty() && state.fresh.is_empty() && !state.stop {
+            let waited = shared.wake.wait_timeout(state, NOTICE);
+            state = waited.map_or_else(|e| e.into_inner().0, |w| w.0);
         }
         let stop = state.stop;
         if !state.fresh.is_empty() {
@@ -142,6 +138,11 @@ fn work(shared: &Shared, job: &Job, alarm: &Alarm) {
             backoff = Backoff::default();
         }
         drop(state);
+        if !under_way.is_empty() {
+            // first of all the descriptor has to leave, then the receiver does most of the work: a
+            // sender that looks all the time takes the core from both
+            backoff.sleep();
+        }
         let before = under_way.len();
         under_way.retain_mut(|out| !finished(out, alarm));
         if under_way.len() < before {
