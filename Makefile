@@ -23,7 +23,7 @@ setup: ## install what is missing: C compiler, HDF5, Open MPI, libclang, Rust
 	@scripts/setup.sh
 
 build: setup
-	$(CARGO) build --release -p advect-pipelines --bin advect $(FEATURES)
+	$(CARGO) build --release --workspace --bin advect $(FEATURES)
 
 run: build ## the main job: a day of observations into a verified analysis
 	$(ADVECT) run assimilate $(ARGS)

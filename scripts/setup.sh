@@ -13,7 +13,9 @@ die() {
 }
 
 have_hdf5() {
-    if have pkg-config && { pkg-config --exists hdf5 || pkg-config --exists hdf5-serial; }; then
+    # 1.10.7 can read without file locks
+    if have pkg-config && { pkg-config --atleast-version=1.10.7 hdf5 ||
+        pkg-config --atleast-version=1.10.7 hdf5-serial; }; then
         return 0
     fi
     [ -n "${HDF5_DIR:-}" ] || have h5cc

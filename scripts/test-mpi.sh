@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # says where it built the test
-binary=$(cargo test --release -p advect-engine --features mpi --test mpi --no-run \
+binary=$(cargo test --release --workspace --features advect-pipelines/mpi --test mpi --no-run \
     --message-format=json | sed -n 's/.*"executable":"\([^"]*\/mpi-[^"]*\)".*/\1/p' | tail -n 1)
 [ -x "$binary" ] || { echo "test-mpi: the test program was not built" >&2; exit 1; }
 
@@ -45,4 +45,19 @@ bad 2 panic
 bad 4 panic
 bad 2 kill
 bad 4 kill
+
+# the main job: the same bytes on one thread and on ranks
+if [ -n "${ADVECT:-}" ]; then
+    out=$(mktemp -d)
+    trap 'rm -rf "$out"' EXIT
+    job="$ADVECT run assimilate --quiet -w 1 --set period.cycles=3 --out"
+    $job "$out/1"
+    for ranks in 2 4; do
+        echo "== $ranks ranks: assimilate"
+        timeout 300 $launch -n "$ranks" $job "$out/$ranks"
+        for file in analyses.nc rejected.parquet scores.json; do
+            cmp "$out/1/$file" "$out/$ranks/$file"
+        done
+    done
+fi
 echo "MPI: all good"

@@ -1,5 +1,7 @@
 //! What a pipeline is: a name, a configuration, and how to check, plan and run it.
 
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -142,16 +144,31 @@ impl Run {
         self.out.join(name)
     }
 
-    /// Creates [`out`](Self::out).
+    /// Creates [`out`](Self::out) and, on the first process, keeps other runs out of it for as long as
+    /// the returned claim lives; the system gives it up if the process is killed.
     ///
     /// # Errors
-    /// If the system refuses.
-    pub fn create_out(&self) -> Result<()> {
-        std::fs::create_dir_all(&self.out).map_err(PipelineError::file(
-            "create",
-            &self.out,
-            "choose another directory with --out",
-        ))
+    /// If the system refuses, or another run writes there.
+    pub fn claim_out(&self) -> Result<Option<File>> {
+        const MEND: &str = "choose another directory with --out";
+        std::fs::create_dir_all(&self.out)
+            .map_err(PipelineError::file("create", &self.out, MEND))?;
+        if !self.is_first_process() {
+            return Ok(None);
+        }
+        let path = self.result(".lock");
+        let claim = File::create(&path).map_err(PipelineError::file("create", &path, MEND))?;
+        match claim.try_lock() {
+            Ok(()) => Ok(Some(claim)),
+            Err(TryLockError::WouldBlock) => Err(PipelineError::Usage {
+                what: self.out.display().to_string(),
+                why: "another run writes its results there".to_owned(),
+                mend: format!("wait for its end or {MEND}"),
+            }),
+            // a file system without locks: nothing to ask
+            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(None),
+            Err(TryLockError::Error(e)) => Err(PipelineError::file("lock", &path, MEND)(e)),
+        }
     }
 }
 

@@ -136,13 +136,32 @@ fn config_and_plan() {
     assert!(code == Some(0) && text.starts_with("digraph"), "{text}");
 }
 
+/// Two runs do not write over each other.
+#[test]
+fn one_run_to_a_directory() {
+    let here = tempfile::tempdir().unwrap();
+    std::fs::create_dir(here.path().join("mine")).unwrap();
+    let other = std::fs::File::create(here.path().join("mine/.lock")).unwrap();
+    other.lock().unwrap();
+    let words = [&["run", "assimilate", "--out", "mine"][..], &SMALL].concat();
+    let (code, _, error) = advect(here.path(), &words);
+    let named = ["mine", "another run", "--out"];
+    assert!(
+        code == Some(2) && named.iter().all(|n| error.contains(n)),
+        "{error}"
+    );
+    drop(other);
+    assert_eq!(advect(here.path(), &words).0, Some(0));
+}
+
 /// SIGTERM seals and saves and ends with 0; a resumed run has the files of one that was left alone.
 #[test]
 fn stopped_and_resumed() {
     let here = tempfile::tempdir().unwrap();
     let run = |out: &'static str, more: &[&'static str]| {
         let words = ["run", "assimilate", "-w", "2", "--out", out];
-        [&words[..], &SMALL, more].concat()
+        let day = ["--set", "period.cycles=24"];
+        [&words[..], &SMALL, &day, more].concat()
     };
     let (code, _, error) = advect(here.path(), &run("calm", &[]));
     assert_eq!(code, Some(0), "{error}");

@@ -25,7 +25,7 @@ fn run(fabric: Fabric, out: &Path, set: &[&str]) {
         quiet: true,
         stop: Stop::default(),
     };
-    run.create_out().expect("a directory can be made");
+    let _claim = run.claim_out().expect("a directory can be made");
     Assimilate.run(&run).expect("the job ends well");
 }
 

@@ -57,7 +57,7 @@ fn child() {
         quiet: true,
         stop: Stop::default(),
     };
-    run.create_out().unwrap();
+    let _claim = run.claim_out().unwrap();
     if let Err(e) = Assimilate.run(&run) {
         eprintln!("{e}");
         std::process::exit(3);

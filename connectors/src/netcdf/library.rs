@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use advect_engine::memory::prefer_huge_pages;
+use hdf5::plist::FileAccessBuilder;
 use hdf5::{Dataset, Hyperslab, Selection, SliceOrIndex};
 
 use super::direct::Layout;
@@ -28,18 +29,28 @@ pub(super) struct Catalogue {
     pub(super) attributes: BTreeMap<String, Attribute>,
 }
 
+/// Without the library's file locks. File systems of clusters often have none; and a lock passes to
+/// every child process that is started meanwhile, which then keeps others out. A file that is being
+/// written has another name until it is whole.
+pub(super) fn unlocked(access: &mut FileAccessBuilder) -> &mut FileAccessBuilder {
+    access.file_locking(false)
+}
+
 impl Library {
     /// Opens a file of `bytes` bytes. Errors if the library does not take it.
     pub(super) fn open(path: &Path, bytes: u64) -> Result<Self> {
         let place = path.display().to_string();
-        let hdf = hdf5::File::open(path).map_err(|e| {
-            ConnectorError::format(
-                &*place,
-                "netCDF or HDF5",
-                e,
-                "check that it is whole (compare its size with the origin) and no other format",
-            )
-        })?;
+        let hdf = hdf5::File::with_options()
+            .with_fapl(unlocked)
+            .open(path)
+            .map_err(|e| {
+                ConnectorError::format(
+                    &*place,
+                    "netCDF or HDF5",
+                    e,
+                    "check that it is whole (compare its size with the origin) and no other format",
+                )
+            })?;
         Ok(Self { place, hdf, bytes })
     }
 

@@ -12,6 +12,7 @@ use hdf5::plist::dataset_create::AttrCreationOrder;
 use hdf5::plist::file_create::LinkCreationOrder;
 use hdf5::{Dataset, Extent, Hyperslab, Selection, SimpleExtents, SliceOrIndex};
 
+use super::library::unlocked;
 use super::model::{Attribute, Element, NumberType, Values};
 use super::scales::{attach, list_users, mark_scale, write_attribute};
 use super::slab::{Slab, product};
@@ -44,6 +45,7 @@ impl NetcdfWriter {
                     .attr_creation_order(AttrCreationOrder::Indexed)
                     .obj_track_times(false)
             })
+            .with_fapl(unlocked)
             .create(&part)
             .map_err(ConnectorError::hdf5(&place, "create the file"))?;
         write_attribute(&file, "Conventions", &"CF-1.10".into(), &place)?;

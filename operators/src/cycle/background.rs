@@ -14,24 +14,24 @@ use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::{Stream, StreamVec};
 
 use super::bands::Bands;
-use super::settings::{Model, Settings};
+use super::settings::{Predictor, Settings};
 
 type Batches = CapacityContainerBuilder<Batch>;
 
-/// Gives the background of each open cycle: from the model for the first, from `fed` (the forecasts
+/// Gives the background of each open cycle: from the predictor for the first, from `fed` (the forecasts
 /// that come around the loop) for the others. `ticks` holds one record per worker at
 /// (first open cycle, known) for every `known`.
 pub fn background<'s>(
     ticks: StreamVec<'s, Cycle, ()>,
     fed: Stream<'s, Cycle, Batch>,
     settings: &Rc<Settings>,
-    model: &Rc<dyn Model>,
+    predictor: &Rc<dyn Predictor>,
     bands: &Bands,
 ) -> Stream<'s, Cycle, Batch> {
     let worker = ticks.scope().worker().index();
     let rows = bands.rows(worker);
     let shape = vec![rows.len(), settings.grid.columns(), settings.members];
-    let (settings, model) = (Rc::clone(settings), Rc::clone(model));
+    let (settings, predictor) = (Rc::clone(settings), Rc::clone(predictor));
     ticks.binary_frontier::<_, Batches, _, _, _, _>(
         fed,
         Pipeline,
@@ -70,7 +70,7 @@ pub fn background<'s>(
                     stored.retain(|&v, _| v >= settings.first_open(known));
                     let data = stored
                         .entry(valid)
-                        .or_insert_with(|| model.start(rows.clone()).into())
+                        .or_insert_with(|| predictor.start(rows.clone()).into())
                         .clone();
                     let shard = Shard::new(valid, shape.clone(), data).addressed(worker, worker);
                     output.session(&cap).give(shard);
@@ -83,12 +83,12 @@ pub fn background<'s>(
 /// The background of the next cycle from each analysis; the feedback edge moves it there.
 pub fn forecast<'s>(
     analyses: Stream<'s, Cycle, Batch>,
-    model: &Rc<dyn Model>,
+    predictor: &Rc<dyn Predictor>,
     bands: &Bands,
 ) -> Stream<'s, Cycle, Batch> {
     let worker = analyses.scope().worker().index();
     let rows = bands.rows(worker);
-    let model = Rc::clone(model);
+    let predictor = Rc::clone(predictor);
     analyses.unary::<Batches, _, _, _>(Pipeline, "Forecast", move |_, _| {
         move |input, output| {
             input.for_each(|cap, batch| {
@@ -96,7 +96,7 @@ pub fn forecast<'s>(
                     let mut session = output.session(&cap);
                     for shard in batch.shards.drain(..) {
                         let to = time.valid + 1;
-                        let next = model.next(to, rows.clone(), shard.elements::<f64>());
+                        let next = predictor.next(to, rows.clone(), shard.elements::<f64>());
                         let shard = Shard::new(to, shard.shape.clone(), next.into());
                         session.give(shard.addressed(worker, worker));
                     }

@@ -41,6 +41,6 @@ pub use observe::ReportUpdate;
 pub use records::{Departed, SiteAnalysis, Verdict};
 pub use resume::{Resumed, kept};
 pub use screen::Screen;
-pub use settings::{Hybrid, Model, Settings, Site, Taper};
+pub use settings::{Hybrid, Predictor, Settings, Site, Taper};
 pub use sums::{Row, Sums};
 pub use wire::{Cycled, assimilate};

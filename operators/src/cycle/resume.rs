@@ -16,7 +16,7 @@ use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::{Stream, StreamVec};
 
 use super::bands::Bands;
-use super::settings::{Model, Settings};
+use super::settings::{Predictor, Settings};
 
 /// The name under which rows are kept.
 const BACKGROUND: &str = "background";
@@ -55,18 +55,22 @@ pub fn kept<'s>(
     })
 }
 
-/// A model whose first background is one that was [`kept`].
+/// A predictor whose first background is one that was [`kept`].
 pub struct Resumed {
-    model: Rc<dyn Model>,
+    predictor: Rc<dyn Predictor>,
     rows: BTreeMap<u64, Vec<f64>>,
 }
 
 impl Resumed {
-    /// `model`, from the background in `saved` on.
+    /// `predictor`, from the background in `saved` on.
     ///
     /// # Errors
     /// If rows are missing or have another size than `settings` say: the snapshot is of another job.
-    pub fn try_new(model: Rc<dyn Model>, saved: &Saved, settings: &Settings) -> Result<Self> {
+    pub fn try_new(
+        predictor: Rc<dyn Predictor>,
+        saved: &Saved,
+        settings: &Settings,
+    ) -> Result<Self> {
         let width = settings.grid.columns() * settings.members;
         let mut rows = BTreeMap::new();
         for row in saved.get_all::<u64, Vec<f64>>(BACKGROUND) {
@@ -85,11 +89,11 @@ impl Resumed {
                 ),
             });
         }
-        Ok(Resumed { model, rows })
+        Ok(Resumed { predictor, rows })
     }
 }
 
-impl Model for Resumed {
+impl Predictor for Resumed {
     fn start(&self, rows: Range<usize>) -> Vec<f64> {
         let rows = self.rows.range(rows.start as u64..rows.end as u64);
         rows.flat_map(|(_, values)| values.iter().copied())
@@ -97,6 +101,6 @@ impl Model for Resumed {
     }
 
     fn next(&self, to: u64, rows: Range<usize>, analysis: &[f64]) -> Vec<f64> {
-        self.model.next(to, rows, analysis)
+        self.predictor.next(to, rows, analysis)
     }
 }

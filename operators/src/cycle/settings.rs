@@ -75,7 +75,7 @@ pub struct Settings {
     pub buddy: Buddy,
     /// Cycles for which a late or corrected report is still taken.
     pub window: u64,
-    /// First cycle of the run, whose background is [`Model::start`]: 0, or where a run that was
+    /// First cycle of the run, whose background is [`Predictor::start`]: 0, or where a run that was
     /// [resumed](super::Resumed) begins.
     pub begin: u64,
     /// Number of cycles; `u64::MAX` without end.
@@ -167,7 +167,7 @@ impl Settings {
 }
 
 /// What carries the ensemble from one cycle to the next.
-pub trait Model {
+pub trait Predictor {
     /// The ensemble of the first cycle of the run, `[rows.len() * columns][N]`, rows `rows` of the grid.
     fn start(&self, rows: std::ops::Range<usize>) -> Vec<f64>;
 

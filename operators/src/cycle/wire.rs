@@ -17,7 +17,7 @@ use super::observe::{ReportUpdate, observe};
 use super::points::Points;
 use super::records::{SiteAnalysis, Verdict};
 use super::screen::{Screen, screen};
-use super::settings::{Model, Settings};
+use super::settings::{Predictor, Settings};
 use super::sites::{at_sites, summarize};
 
 /// What a cycling assimilation gives.
@@ -75,7 +75,7 @@ pub fn assimilate<'s>(
     ticks: StreamVec<'s, Cycle, ()>,
     settings: &Rc<Settings>,
     screening: &Screen,
-    model: &Rc<dyn Model>,
+    predictor: &Rc<dyn Predictor>,
 ) -> Result<Cycled<'s>> {
     let scope = reports.scope();
     let (worker, workers) = (scope.worker().index(), scope.worker().peers());
@@ -96,7 +96,7 @@ pub fn assimilate<'s>(
 
     let (screened, turned_away) = screen(reports, settings, screening);
     let (handle, fed) = scope.feedback::<Batch>(Cycle::new(1, 0));
-    let backgrounds = background(ticks, fed, settings, model, &bands);
+    let backgrounds = background(ticks, fed, settings, predictor, &bands);
     let wide = relayout(backgrounds.clone(), &plan);
     let site_backgrounds = at_sites(wide.clone(), settings, &sites, first_row);
     let departures = observe(screened, wide, settings, &bands, first_row);
@@ -136,7 +136,7 @@ pub fn assimilate<'s>(
         true,
     );
     let sites = summarize(at_them, &sites, settings.grid.cells());
-    let forecasts = forecast(analyses.clone(), model, &bands);
+    let forecasts = forecast(analyses.clone(), predictor, &bands);
     forecasts.clone().connect_loop(handle);
     let verdicts = verdicts.concat(turned_away);
     Ok(Cycled {

@@ -10,7 +10,7 @@ use advect_engine::fabric::sim::Trace;
 use advect_engine::{Batch, Cycle, Fabric};
 use advect_operators::assimilation::Inflation;
 use advect_operators::cycle::{
-    Hybrid, Model, ReportUpdate, Screen, Settings, Site, Taper, assimilate,
+    Hybrid, Predictor, ReportUpdate, Screen, Settings, Site, Taper, assimilate,
 };
 use advect_operators::observations::{Buddy, Field, Grid, Krige, Quality, Report};
 use timely::container::CapacityContainerBuilder;
@@ -37,7 +37,7 @@ fn prior(cell: usize, member: usize) -> f64 {
         + 2.0 * (column as f64 * 0.2 + member as f64).cos()
 }
 
-impl Model for Forgetful {
+impl Predictor for Forgetful {
     fn start(&self, rows: Range<usize>) -> Vec<f64> {
         let cells = rows.start * COLUMNS..rows.end * COLUMNS;
         cells
@@ -185,7 +185,7 @@ pub(crate) fn run_on(
             quality,
             withheld: Rc::default(),
         };
-        let model: Rc<dyn Model> = Rc::new(Forgetful);
+        let predictor: Rc<dyn Predictor> = Rc::new(Forgetful);
         let mine = if context.index == 0 {
             updates.clone()
         } else {
@@ -204,8 +204,8 @@ pub(crate) fn run_on(
                 |u| u,
             );
             let ticks = at(ticks.to_stream(scope), |time: &Cycle| *time, |_| ());
-            let cycled =
-                assimilate(reports, ticks, &settings, &screen, &model).expect("the layouts fit");
+            let cycled = assimilate(reports, ticks, &settings, &screen, &predictor)
+                .expect("the layouts fit");
             let first = cycled.bands.rows(context.index).start;
             let seen = cycled.analyses.inspect_core(move |event| {
                 let Ok((times, batch)) = event else { return };

@@ -108,7 +108,8 @@ mod tests {
             })
             .collect();
         let period: Period =
-            toml::from_str("start = \"1995-03-18T00:00:00Z\"\ncycles = 5\nwindow = 1").unwrap();
+            toml::from_str("start = \"1995-03-18T00:00:00Z\"\ncycles = 5\nstep = 1\nwindow = 1")
+                .unwrap();
         let play = |extra, shuffle| {
             let arrival = Arrival {
                 seed: 3,

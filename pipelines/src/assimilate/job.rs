@@ -7,7 +7,9 @@ use advect_engine::fabric::Context;
 use advect_engine::snapshot::Store;
 use advect_engine::{Batch, Cycle, DType, Layout, Mesh, Placement, Relayout, Shard, relayout};
 use advect_operators::cycle::sites::mean_and_spread;
-use advect_operators::cycle::{self, Model, ReportUpdate, Resumed, Screen, Settings, Site, Work};
+use advect_operators::cycle::{
+    self, Predictor, ReportUpdate, Resumed, Screen, Settings, Site, Work,
+};
 use advect_operators::observations::Quality;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
@@ -116,9 +118,9 @@ pub(crate) fn run(
     let (begin, known) = (session.epoch(), cycles + window);
     settings.begin = settings.first_open(begin);
     let first = worker.index() == 0;
-    let mut model: Rc<dyn Model> = Rc::new(shared.loaded.prior.clone());
+    let mut predictor: Rc<dyn Predictor> = Rc::new(shared.loaded.prior.clone());
     if settings.begin > 0 {
-        model = Rc::new(Resumed::try_new(model, session.saved(), &settings)?);
+        predictor = Rc::new(Resumed::try_new(predictor, session.saved(), &settings)?);
     }
     if first && begin > 0 {
         shared.replay(&mut closed);
@@ -130,7 +132,7 @@ pub(crate) fn run(
     let work = worker.dataflow::<Cycle, _, _>(|scope| -> Result<Work> {
         let ticks = feed::ticks(&scope, begin..known, window, &pace);
         let reports = feed::reports(ticks.clone(), &shared.arrivals, (begin, settings.begin));
-        let cycled = cycle::assimilate(reports, ticks.clone(), &settings, &screen, &model)?;
+        let cycled = cycle::assimilate(reports, ticks.clone(), &settings, &screen, &predictor)?;
         let closing = Closing {
             ticks,
             fields: gathered(cycled.analyses, &settings)?,

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use advect_connectors::time::HOUR;
 use advect_operators::OperatorError;
-use advect_operators::cycle::Model;
+use advect_operators::cycle::Predictor;
 use advect_operators::observations::grid::EARTH_RADIUS;
 use advect_operators::observations::{Field, Grid};
 use faer::{Mat, Side};
@@ -130,7 +130,7 @@ impl Prior {
     }
 }
 
-impl Model for Prior {
+impl Predictor for Prior {
     fn start(&self, rows: Range<usize>) -> Vec<f64> {
         let (n, means) = (self.members, self.mean(0));
         let of = |cell: usize| {

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         quiet: args.quiet,
         stop,
     };
-    run.create_out()?;
+    let _claim = run.claim_out()?;
     if run.is_first_process() {
         // what a later reader needs to make the same run again
         let path = run.result("config.toml");
