@@ -127,9 +127,16 @@ impl Run {
         }
     }
 
-    /// What to observe of the run: metrics and trace as asked for.
+    /// What to observe of the run (metrics and trace as asked for), and what its processes must have
+    /// in common.
     pub fn observe(&self) -> Options {
-        let mut options = Options::default();
+        let words = [
+            env!("CARGO_PKG_VERSION"),
+            &self.config.to_toml(),
+            &self.resume.to_string(),
+        ];
+        let digest = crc32fast::hash(words.join("\n").as_bytes());
+        let mut options = Options::default().job(digest.into());
         if let Some(address) = &self.metrics {
             options = options.metrics(address.clone());
         }

@@ -180,7 +180,7 @@ impl Fabric {
             seat,
             first,
             net,
-        } = self.parts(&alarm)?;
+        } = self.parts(options.job, &alarm)?;
         let (process, peers) = (self.process(), self.workers());
         let place = Place {
             fabric: self.to_string(),
@@ -283,7 +283,7 @@ impl Fabric {
         }
     }
 
-    fn parts(&self, alarm: &Arc<Alarm>) -> Result<Parts> {
+    fn parts(&self, digest: u64, alarm: &Arc<Alarm>) -> Result<Parts> {
         match self {
             Fabric::Threads(0) | Fabric::Sim { workers: 0, .. } => Err(EngineError::Connect {
                 fabric: self.to_string(),
@@ -316,7 +316,12 @@ impl Fabric {
                 process,
                 hosts,
             } => {
-                let sockets = connect::connect(hosts, *process)?;
+                let terms = connect::Terms {
+                    processes: hosts.len(),
+                    threads: *threads,
+                    digest,
+                };
+                let sockets = connect::connect(hosts, *process, terms)?;
                 tcp::assemble(*threads, *process, hosts, sockets, alarm)
             }
             Fabric::Sim {
@@ -334,7 +339,7 @@ impl Fabric {
                 })
             }
             #[cfg(feature = "mpi")]
-            Fabric::Mpi { threads, job } => job.parts(*threads, alarm),
+            Fabric::Mpi { threads, job } => job.parts(*threads, digest, alarm),
         }
     }
 }

@@ -27,6 +27,7 @@ pub(crate) type Subscribe = std::sync::Arc<dyn Fn(&Worker, &std::sync::Arc<Board
 /// ```
 #[derive(Clone)]
 pub struct Options {
+    pub(crate) job: u64,
     pub(crate) events: bool,
     /// Wire only: the first `drive` ends the pipeline.
     pub(crate) dry: bool,
@@ -61,6 +62,7 @@ impl Options {
     /// Nothing: for measuring the engine alone. Failures then name the worker but no operator.
     pub fn bare() -> Self {
         Options {
+            job: 0,
             events: false,
             dry: false,
             metrics: None,
@@ -79,6 +81,13 @@ impl Options {
             dry: true,
             ..Options::bare()
         }
+    }
+
+    /// What all processes of the job must have in common, such as a checksum of its configuration: a
+    /// process that has another ends the job at the start, and both say so.
+    pub fn job(mut self, digest: u64) -> Self {
+        self.job = digest;
+        self
     }
 
     /// Answers `GET /metrics` and `GET /health` on `address` (`host:port`) while the run lasts.

@@ -127,7 +127,7 @@ impl Job {
     }
 
     /// Connects the workers of this rank to those of all others; all ranks do so together.
-    pub(crate) fn parts(&self, threads: usize, alarm: &Arc<Alarm>) -> Result<Parts> {
+    pub(crate) fn parts(&self, threads: usize, digest: u64, alarm: &Arc<Alarm>) -> Result<Parts> {
         *locked(&self.shared.alarm) = Some(Arc::clone(alarm));
         let io = |e: std::io::Error| fail(&e.to_string());
         let listener = TcpListener::bind("0.0.0.0:0").map_err(io)?;
@@ -142,7 +142,12 @@ impl Job {
             format!("{host}:{port}")
         });
         let addresses: Vec<String> = addresses.collect();
-        let sockets = connect::connect_with(listener, &addresses, self.rank())?;
+        let terms = connect::Terms {
+            processes: self.size(),
+            threads,
+            digest,
+        };
+        let sockets = connect::connect_with(listener, &addresses, self.rank(), terms)?;
         let control = sockets.into_iter().map(|pair| pair.map(|s| s.control));
         let names: Vec<String> = (0..self.size()).map(|rank| self.name(rank)).collect();
         let (builders, guard) =
