@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
 
 /// Holds the first failure of a job.
 #[derive(Debug, Default)]
@@ -40,14 +39,6 @@ impl Alarm {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         for socket in held.iter() {
             let _ = socket.shutdown(Shutdown::Both);
-        }
-    }
-
-    /// Waits until the alarm is raised, but not longer than `patience`.
-    pub(crate) fn await_cause(&self, patience: Duration) {
-        let begun = Instant::now();
-        while self.first.get().is_none() && begun.elapsed() < patience {
-            std::thread::sleep(Duration::from_millis(5));
         }
     }
 

@@ -11,6 +11,7 @@ mod alarm;
 pub(crate) mod bulk;
 mod choose;
 mod connect;
+mod link;
 #[cfg(feature = "mpi")]
 mod mpi;
 pub mod sim;
@@ -225,17 +226,21 @@ impl Fabric {
             }));
             if let Err(panic) = &outcome {
                 let (who, why) = (board.last_words(worker), alarm::message(panic.as_ref()));
-                if why.starts_with("MergeQueue") {
-                    // a channel that breaks because its link did: the link is about to say whose
-                    shared.await_cause(10 * NOTICE);
-                }
                 shared.raise(format!("{who}: {why}"));
             }
             drop(observed);
             if let Some(net) = &net {
                 return net.finish(worker, outcome);
             }
-            Ok(outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            outcome.map_err(|panic| {
+                // peers see the loss at once; and nothing is dropped while a thread unwinds, where a
+                // second panic would abort the process
+                shared.cut();
+                for dataflow in worker.installed_dataflows() {
+                    let _ = catch_unwind(AssertUnwindSafe(|| worker.drop_dataflow(dataflow)));
+                }
+                alarm::message(panic.as_ref())
+            })
         };
         let guards = timely::execute::execute_from(builders, guard, config, body).map_err(|why| {
             EngineError::Connect {
@@ -250,7 +255,7 @@ impl Fabric {
                 return Err(e);
             }
         };
-        // the communication threads of timely panic when a peer is lost: caught here as well
+        // timely's communication threads panic when a message is cut in half: caught here as well
         let joined = catch_unwind(AssertUnwindSafe(|| guards.join()));
         let failed = alarm.raised();
         let lost = joined.is_err().then_some("a peer was lost");

@@ -10,70 +10,17 @@ use std::thread;
 
 use timely::communication::Hooks;
 use timely::communication::allocator::zero_copy::initialize::initialize_networking_from_sockets;
-use timely::communication::allocator::zero_copy::stream::Stream;
 use timely::communication::allocator::{AllocatorBuilder, ProcessBuilder};
 
 use super::alarm::Alarm;
 use super::bulk::{Arrival, Lane, Seat};
 use super::connect::Sockets;
+use super::link::{Farewell, Link};
 use super::{NOTICE, Parts};
 use crate::error::{EngineError, Result};
 use crate::shard::payload::View;
 use crate::shard::pool::Pool;
 use crate::shard::{DType, Data};
-
-/// A control socket that names its peer when it breaks: timely's communication threads end in a
-/// panic then, which drops the socket they hold.
-struct Link {
-    socket: TcpStream,
-    peer: Arc<str>,
-    alarm: Arc<Alarm>,
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.alarm.raise(format!(
-                "{} was lost; see its own log, then resume",
-                self.peer
-            ));
-            // the other thread of this link and the peer are waiting for what will not come
-            let _ = self.socket.shutdown(Shutdown::Both);
-        }
-    }
-}
-
-impl Read for Link {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.socket.read(buffer)
-    }
-}
-
-impl Write for Link {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.socket.write(buffer)
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        self.socket.flush()
-    }
-}
-
-impl Stream for Link {
-    fn try_clone(&self) -> io::Result<Self> {
-        let socket = self.socket.try_clone()?;
-        Ok(Link {
-            socket,
-            peer: Arc::clone(&self.peer),
-            alarm: Arc::clone(&self.alarm),
-        })
-    }
-    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        self.socket.set_nonblocking(nonblocking)
-    }
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        self.socket.shutdown(how)
-    }
-}
 
 /// Builds the workers of this process on connected sockets.
 pub(crate) fn assemble(
@@ -123,18 +70,15 @@ pub(super) fn channels(
         alarm.hold(socket).map_err(|e| connect_error(&e))?;
     }
     let named = sockets.into_iter().zip(names);
-    let links = named.map(|(socket, name)| {
-        socket.map(|socket| Link {
-            socket,
-            peer: name.as_str().into(),
-            alarm: Arc::clone(alarm),
-        })
-    });
+    let gone = Arc::default();
+    let links =
+        named.map(|(socket, name)| socket.map(|socket| Link::new(socket, name, alarm, &gone)));
     let (builders, guard) =
         initialize_networking_from_sockets(inside, links.collect(), process, threads, hooks)
             .map_err(|e| connect_error(&e))?;
     let builders = builders.into_iter().map(AllocatorBuilder::Tcp).collect();
-    Ok((builders, Box::new(guard)))
+    // dropped in this order: the links end, then timely waits for the threads that hold them
+    Ok((builders, Box::new((Farewell(Arc::clone(&gone)), guard))))
 }
 
 fn connect_error(e: &io::Error) -> EngineError {
