@@ -11,7 +11,7 @@
 //! | [`registry`] | the table of pipelines |
 //! | [`config`] | layered TOML with the place every value came from |
 //! | [`cli`] | the `advect` command |
-//! | [`bench`] | figures beside a reference |
+//! | [`mod@bench`] | figures beside a reference |
 //! | [`data`] | data sets: origin, digest, licence |
 //! | [`plot`] | maps and diagrams as PNG |
 

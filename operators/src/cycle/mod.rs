@@ -14,7 +14,7 @@
 //! the bands within the radius of the buddy check. What crosses workers after that are partials:
 //! exact sums of observation information ([`Sums`]), keyed by cell and held by differential dataflow.
 //!
-//! Time is [`Cycle`]`(valid, known)`: at each `known` the loop runs over the cycles that late or
+//! Time is [`Cycle`](advect_engine::Cycle)`(valid, known)`: at each `known` the loop runs over the cycles that late or
 //! corrected reports can still change, from the first open one to the current one, and in each only
 //! what has other bits is computed again. The result is a function of the reports that stand, not of
 //! the order in which they came, nor of the number of workers, to the bit.

@@ -1,6 +1,6 @@
 //! Exact sums: the information of observations at a cell as a group element.
 //!
-//! $(A, b)$ of [`Information`](crate::assimilation::Information), with departures and predicted
+//! $(A, b)$ of [`Information`], with departures and predicted
 //! anomalies in units of the observation error. Rows and tapers are rounded once to steps of
 //! $2^{-24}$; their products and sums are then exact integers in an `i128`. Addition is associative
 //! and commutative to the bit and every element has an inverse, so that sums may be merged in any

@@ -11,7 +11,7 @@
 //! | buddy check | [`buddy`] | a report against its neighbours |
 //! | statistical interpolation | [`krige`] | the best linear estimate at a point |
 //! | — | [`field`] | fixed fields: relief, land |
-//! | thinning, superobbing | [`thin`] | fewer reports where they are dense |
+//! | thinning, superobbing | [`mod@thin`] | fewer reports where they are dense |
 
 pub mod buddy;
 pub mod field;

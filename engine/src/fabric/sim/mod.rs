@@ -2,7 +2,7 @@
 //! links that a seed decides.
 //!
 //! Every worker has its thread, but only the one that holds the baton runs. It passes the baton on
-//! whenever it looks for messages, that is once a step, and the [state](state) picks the next.
+//! whenever it looks for messages, that is once a step, and the seed picks the next.
 //! So the pipelines of the other fabrics run unchanged, and a seed that fails fails again, bit for
 //! bit. Messages between workers are serialized by timely as they are between processes, held
 //! back until their time has come, and lost where a link is cut. Simulated time is counted in
