@@ -10,10 +10,10 @@ use advect_engine::laws::{Case, Entry};
 use advect_engine::{Edge, Monoid, Overlap, Placement, Result};
 
 use crate::OperatorError;
-use crate::attention::{AttentionPartial, FinishAttention};
-use crate::loss::MeanSquare;
+use crate::attention::{Attention, AttentionPartial, FinishAttention};
+use crate::loss::{CrossEntropy, MeanSquare, VocabularyPartial};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
-use crate::network::{Add, Bias, Linear, Pointwise};
+use crate::network::{Add, Bias, Embedding, LayerNorm, Linear, Pointwise};
 use crate::observations::{Corners, Grid, Interpolation, Points};
 
 const SAME: Placement = Placement::Same;
@@ -21,6 +21,7 @@ const SUM: Placement = Placement::Partial(Monoid::Sum);
 const S0: Placement = Placement::Split { dim: 0 };
 const S1: Placement = Placement::Split { dim: 1 };
 const S2: Placement = Placement::Split { dim: 2 };
+const S3: Placement = Placement::Split { dim: 3 };
 const HALO: Placement = Placement::Halo {
     dim: 0,
     width: 1,
@@ -35,6 +36,7 @@ const HALO: Placement = Placement::Halo {
 pub fn catalogue() -> Result<Vec<Entry>> {
     let mut all = network()?;
     all.extend(attention()?);
+    all.extend(language()?);
     all.extend(observations()?);
     all.extend(models()?);
     Ok(all)
@@ -48,7 +50,7 @@ fn entry(types: &[&'static str], cases: Vec<Case>) -> Entry {
 }
 
 fn network() -> Result<Vec<Entry>> {
-    let linear = Case::new("Linear", Linear)
+    let linear = Case::new("Linear", Linear::LAST)
         .input(&[5, 3, 7], -1.0..1.0)
         .input(&[7, 6], -1.0..1.0)
         .on_line([S0, SAME])
@@ -62,6 +64,36 @@ fn network() -> Result<Vec<Entry>> {
         .on_plane([[S0, SAME], [SAME, S1]])?
         .on_plane([[S2, SAME], [S0, S1]])?
         .on_plane([[SUM, SAME], [SAME, SUM]])?;
+    let from_heads = Case::new("Linear over heads", Linear::over(2))
+        .input(&[4, 3, 2], -1.0..1.0)
+        .input(&[3, 2, 5], -1.0..1.0)
+        .on_line([S0, SAME])
+        .on_line([S1, S0])
+        .on_line([S2, S1])
+        .on_line([SAME, S2])
+        .on_plane([[S0, S1], [SAME, S0]])?;
+    let to_heads = Case::new("Linear to heads", Linear::LAST)
+        .input(&[4, 5], -1.0..1.0)
+        .input(&[5, 3, 2], -1.0..1.0)
+        .on_line([SAME, S1])
+        .on_line([SAME, S2])
+        .on_line([S1, S0])
+        .on_plane([[S0, SAME], [SAME, S1]])?;
+    let positions = Case::new("Bias by position", Bias)
+        .input(&[3, 4, 5], -1.0..1.0)
+        .input(&[4, 5], -1.0..1.0)
+        .on_line([S0, SAME])
+        .on_line([S1, S0])
+        .on_line([S2, S1])
+        .on_plane([[S0, S1], [SAME, S0]])?;
+    let norm = Case::new("LayerNorm", LayerNorm { epsilon: 1e-5 })
+        .input(&[4, 3, 6], -2.0..2.0)
+        .input(&[6], 0.5..1.5)
+        .input(&[6], -1.0..1.0)
+        .on_line([S0, SAME, SAME])
+        .on_line([S1, SAME, SAME])
+        .on_line([SAME, SAME, SAME])
+        .on_plane([[S0, S1], [SAME, SAME], [SAME, SAME]])?;
     let bias = Case::new("Bias", Bias)
         .input(&[5, 7], -1.0..1.0)
         .input(&[7], -1.0..1.0)
@@ -91,8 +123,9 @@ fn network() -> Result<Vec<Entry>> {
         .on_plane([[S0, SAME], [S0, SAME]])?
         .on_plane([[S1, S0], [S1, S0]])?;
     Ok(vec![
-        entry(&["Linear"], vec![linear]),
-        entry(&["Bias"], vec![bias]),
+        entry(&["Linear"], vec![linear, from_heads, to_heads]),
+        entry(&["Bias"], vec![bias, positions]),
+        entry(&["LayerNorm"], vec![norm]),
         entry(&["Add"], vec![add]),
         entry(&["Pointwise"], pointwise.to_vec()),
         entry(&["MeanSquare"], vec![loss]),
@@ -122,9 +155,55 @@ fn attention() -> Result<Vec<Entry>> {
         .on_line([S1])
         .on_line([SAME])
         .on_plane([[S0, S1]])?;
+    let whole = [false, true].map(|causal| {
+        Case::new(&format!("Attention, causal {causal}"), Attention { causal })
+            .input(&[2, 5, 3, 2, 4], -2.0..2.0)
+            .input(&[2, 5, 2, 3, 4], -1.0..1.0)
+            .on_line([S0, S0])
+            .on_line([S2, S3])
+            .on_line([S1, SAME])
+            .on_line([SAME, SAME])
+            .on_plane([[S0, S2], [S0, S3]])
+    });
+    let whole = whole.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(vec![
+        entry(&["Attention"], whole),
         entry(&["AttentionPartial"], partials),
         entry(&["FinishAttention"], vec![finish]),
+    ])
+}
+
+fn language() -> Result<Vec<Entry>> {
+    let embedding = Case::new("Embedding", Embedding)
+        .integer_input(&[4, 3], 0..7)
+        .input(&[7, 5], -1.0..1.0)
+        .on_line([S0, SAME])
+        .on_line([S1, SAME])
+        .on_line([SAME, S0])
+        .on_line([SAME, S1])
+        .on_line([SAME, SAME])
+        .on_plane([[S0, SAME], [SAME, S0]])?
+        .on_plane([[S0, S1], [SAME, SAME]])?;
+    let vocabulary = Case::new("VocabularyPartial", VocabularyPartial)
+        .input(&[4, 3, 7], -2.0..2.0)
+        .integer_input(&[4, 3], -1..7)
+        .on_line([S0, S0])
+        .on_line([S1, S1])
+        .on_line([S2, SAME])
+        .on_line([SAME, SAME])
+        .on_plane([[S0, S2], [S0, SAME]])?;
+    let entropy = Case::new("CrossEntropy", CrossEntropy)
+        .scaled_input(&[4, 3, 2], 0.5..2.0)
+        .input(&[4, 3], -1.0..1.0)
+        .integer_input(&[4, 3], -1..7)
+        .on_line([S0, S0, S0])
+        .on_line([S1, S1, S1])
+        .on_line([SAME, SAME, SAME])
+        .on_plane([[S0, S1], [S0, S1], [S0, S1]])?;
+    Ok(vec![
+        entry(&["Embedding"], vec![embedding]),
+        entry(&["VocabularyPartial"], vec![vocabulary]),
+        entry(&["CrossEntropy"], vec![entropy]),
     ])
 }
 

@@ -68,10 +68,10 @@ fn perceptron(mesh: &Mesh, axes: &[Axis], batch: usize) -> Result<Graph> {
     let w = weight("w", &[WIDTH, HIDDEN], S1)?;
     let b = weight("b", &[HIDDEN], S0)?;
     let v = weight("v", &[HIDDEN, WIDTH], S0)?;
-    let up = graph.apply("up", Linear, &[x, w])?;
+    let up = graph.apply("up", Linear::LAST, &[x, w])?;
     let biased = graph.apply("bias", Bias, &[up, b])?;
     let hidden = graph.apply("gelu", Pointwise::Gelu, &[biased])?;
-    let down = graph.apply("down", Linear, &[hidden, v])?;
+    let down = graph.apply("down", Linear::LAST, &[hidden, v])?;
     let whole = graph.relayout(down, &by_batch)?;
     let y = graph.apply("residual", Add, &[x, whole])?;
     let loss = graph.apply("loss", MeanSquare, &[y, t])?;
@@ -89,7 +89,7 @@ fn attention(mesh: &Mesh, keys: Placement, queries: Placement) -> Result<Graph> 
     let t = graph.input("t", spec(&[2, BATCH, WIDTH], SAME))?;
     let mut projection = |name: &str, p: Placement| -> Result<Value> {
         let w = graph.parameter(name, spec(&[WIDTH, WIDTH], SAME))?;
-        let y = graph.apply(&format!("x {name}"), Linear, &[x, w])?;
+        let y = graph.apply(&format!("x {name}"), Linear::LAST, &[x, w])?;
         graph.relayout(y, &Layout::new([p]))
     };
     let (q, k, v) = (

@@ -1,10 +1,13 @@
-//! Softmax attention in two operators: partials over the keys at hand, and what finishes them.
+//! Softmax attention: of whole heads in one operator, or as partials over the keys at hand and what
+//! finishes them.
 //!
-//! Between the two stands any relayout of the rows $(m, \ell, o)$, so that "whose keys are where"
+//! Between the two last stands any relayout of the rows $(m, \ell, o)$, so that "whose keys are where"
 //! is a choice of layouts and not of algorithm.
 
 mod finish;
 mod partial;
+mod whole;
 
 pub use finish::FinishAttention;
 pub use partial::AttentionPartial;
+pub use whole::Attention;

@@ -1,5 +1,9 @@
 //! Losses: from predictions to one number that is differentiated.
 
+mod cross_entropy;
 mod mean_square;
+mod vocabulary;
 
+pub use cross_entropy::CrossEntropy;
 pub use mean_square::MeanSquare;
+pub use vocabulary::VocabularyPartial;

@@ -1,7 +1,8 @@
-//! The bias $y_{\ldots m} = x_{\ldots m} + b_m$.
+//! The bias $y_{\ldots m} = x_{\ldots m} + b_m$ over the last dimensions of x: biases of a layer, and
+//! embeddings of positions.
 //!
-//! x is cut before its last dimension beside a bias that is Same, or cut in its last dimension
-//! beside a bias cut alike; sums are finished first, or the bias would be added by every worker.
+//! x is cut before m beside a bias that is Same, or cut in m beside a bias cut alike; sums are finished
+//! first, or the bias would be added by every worker.
 
 use advect_engine::graph::{Saved, Site};
 use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
@@ -9,7 +10,7 @@ use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
 
-/// $y = x + b$: x `[…, m]`, b `[m]`; `f32` or `f64`.
+/// $y = x + b$: x `[…, m…]`, b `[m…]`; `f32` or `f64`.
 #[derive(Debug, Clone, Copy)]
 pub struct Bias;
 
@@ -17,18 +18,19 @@ impl Operator for Bias {
     fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let dtype = reals("Bias", inputs, &[1, 1])?;
         let (x, b) = (&inputs[0], &inputs[1]);
-        let last = x.shape.len() - 1;
-        if b.shape != [x.shape[last]] {
-            return refuse(
-                "Bias",
-                format!("{b} is not one number for each column of {x}"),
-            );
+        let Some(lead) = x.shape.len().checked_sub(b.shape.len()) else {
+            return refuse("Bias", format!("{b} has more dimensions than {x}"));
+        };
+        if b.shape != x.shape[lead..] {
+            return refuse("Bias", format!("{b} has not the last extents of {x}"));
         }
-        let mend = "finish sums of x first, and cut b where the last dimension of x is cut";
+        let mend = "finish sums of x first, and cut b where x is cut in its dimensions";
         let layout = layout("Bias", inputs, mend, |on| match (on[0], on[1]) {
             (Placement::Same, Placement::Same) => Some(Placement::Same),
-            (Placement::Split { dim }, Placement::Split { dim: 0 }) if dim == last => Some(on[0]),
-            (Placement::Split { dim }, Placement::Same) if dim < last => Some(on[0]),
+            (Placement::Split { dim }, Placement::Split { dim: of_b }) if dim == lead + of_b => {
+                Some(on[0])
+            }
+            (Placement::Split { dim }, Placement::Same) if dim < lead => Some(on[0]),
             _ => None,
         })?;
         Ok(vec![Spec::new(x.shape.clone(), dtype, layout)])
@@ -54,8 +56,8 @@ impl Operator for Bias {
         let to_b = with_real!(site, y.dtype(), T => {
             Ok(wanted[1].then(|| {
                 let columns = site.input_shape(1);
-                let mut sums = vec![T::of(0.0); columns[0]];
-                for row in y.elements::<T>().chunks_exact(columns[0].max(1)) {
+                let mut sums = vec![T::of(0.0); columns.iter().product()];
+                for row in y.elements::<T>().chunks_exact(sums.len().max(1)) {
                     for (sum, &part) in sums.iter_mut().zip(row) {
                         *sum += part;
                     }

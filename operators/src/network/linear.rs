@@ -1,13 +1,16 @@
-//! The linear map $y = x W$ over the last dimension, on whole and cut weights.
+//! The linear map $y = x W$ over the last dimensions of x, on whole and cut weights.
 //!
 //! $$ y_{\ldots m} = \sum_k x_{\ldots k} W_{km}, \qquad
 //!    \bar x = \bar y\, W^\top, \qquad \bar W = \sum_{\ldots} x^\top \bar y . $$
 //!
+//! k and m may each be several dimensions: a projection to heads is `[h] → [heads, d]`, so that whole
+//! heads are cut, however many there are and whatever d is.
+//!
 //! | x | W | y | known as |
 //! |---|---|---|---|
-//! | cut before the last dimension | Same | as x | data (and sequence) parallel |
-//! | Same | cut by column (1) | cut by the last dimension | column parallel |
-//! | cut by the last dimension | cut by row (0) | Partial(Sum) | row parallel |
+//! | cut before k | Same | as x | data (and sequence) parallel |
+//! | Same | cut in m | cut alike | column parallel |
+//! | cut in k | cut alike | Partial(Sum) | row parallel |
 //! | Same | Same | Same | replicated |
 //! | Partial(Sum) in one of them | Same | Partial(Sum) | |
 //!
@@ -23,44 +26,59 @@ use faer::{Accum, MatMut, MatRef, Par};
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
 
-/// $y = x W$: x `[…, k]`, W `[k, m]`, y `[…, m]`; `f32` or `f64`.
+/// $y = x W$: x `[…, k…]`, W `[k…, m…]`, y `[…, m…]`; `f32` or `f64`.
 #[derive(Debug, Clone, Copy)]
-pub struct Linear;
+pub struct Linear {
+    /// Number of dimensions of k.
+    over: usize,
+}
 
 const SUM: Placement = Placement::Partial(Monoid::Sum);
 
+impl Linear {
+    /// Over the last dimension of x.
+    pub const LAST: Linear = Linear { over: 1 };
+
+    /// Over the last `dims` dimensions of x, which are the first of W.
+    pub const fn over(dims: usize) -> Self {
+        Linear { over: dims }
+    }
+}
+
 impl Operator for Linear {
     fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
-        let dtype = reals("Linear", inputs, &[1, 2])?;
+        let dtype = reals("Linear", inputs, &[self.over, self.over])?;
         let (x, w) = (&inputs[0], &inputs[1]);
-        let last = x.shape.len() - 1;
-        let &[k, m] = w.shape.as_slice() else {
-            return refuse("Linear", format!("the weight {w} is not a matrix"));
-        };
-        if x.shape[last] != k {
-            return refuse(
-                "Linear",
-                format!("the last extent of {x} is not the first of {w}"),
-            );
+        let lead = x.shape.len() - self.over;
+        if x.shape[lead..] != w.shape[..self.over] {
+            let why = format!("the last extents of {x} are not the first of {w}");
+            return refuse("Linear", why);
         }
-        let mend = "cut x before its last dimension beside a weight that is Same, or keep x Same \
-                    beside columns (dimension 1), or cut the last dimension of x beside rows (0)";
+        let mend = "cut x before the summed dimensions beside a weight that is Same, or keep x Same \
+                    beside a weight cut in its columns, or cut both alike in a summed dimension";
         let layout = layout("Linear", inputs, mend, |on| match (on[0], on[1]) {
             (Placement::Same, Placement::Same) => Some(Placement::Same),
-            (Placement::Same, Placement::Split { dim: 1 }) => Some(Placement::Split { dim: last }),
-            (Placement::Split { dim }, Placement::Split { dim: 0 }) if dim == last => Some(SUM),
+            (Placement::Same, Placement::Split { dim }) if dim >= self.over => {
+                Some(Placement::Split {
+                    dim: lead + dim - self.over,
+                })
+            }
+            (Placement::Split { dim: of_x }, Placement::Split { dim })
+                if dim < self.over && of_x == lead + dim =>
+            {
+                Some(SUM)
+            }
             (SUM, Placement::Same) | (Placement::Same, SUM) => Some(SUM),
-            (cut, Placement::Same) if cut.dim().is_some_and(|dim| dim < last) => Some(cut),
+            (cut, Placement::Same) if cut.dim().is_some_and(|dim| dim < lead) => Some(cut),
             _ => None,
         })?;
-        let mut shape = x.shape.clone();
-        shape[last] = m;
+        let shape = [&x.shape[..lead], &w.shape[self.over..]].concat();
         Ok(vec![Spec::new(shape, dtype, layout)])
     }
 
     fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
         let y = with_real!(site, inputs[0].dtype(), T => {
-            Ok(times::<T>(site, &inputs[0], &inputs[1]))
+            Ok(self.times::<T>(site, &inputs[0], &inputs[1]))
         })?;
         Ok((vec![y], Saved::shards(inputs.to_vec())))
     }
@@ -68,8 +86,8 @@ impl Operator for Linear {
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
         let kept: &Vec<Shard> = saved.get(site)?;
         with_real!(site, kept[0].dtype(), T => {
-            let by_x = times::<T>(site, &tangents[0], &kept[1]);
-            let by_w = times::<T>(site, &kept[0], &tangents[1]);
+            let by_x = self.times::<T>(site, &tangents[0], &kept[1]);
+            let by_w = self.times::<T>(site, &kept[0], &tangents[1]);
             let pairs = by_x.elements::<T>().iter().zip(by_w.elements::<T>());
             let sum: Vec<T> = pairs.map(|(&a, &b)| a + b).collect();
             Ok(vec![Shard::new(site.key(), by_x.shape, sum.into())])
@@ -85,8 +103,9 @@ impl Operator for Linear {
     ) -> Result<Vec<Option<Shard>>> {
         let kept: &Vec<Shard> = saved.get(site)?;
         with_real!(site, kept[0].dtype(), T => {
-            let (x, w) = (matrix::<T>(&kept[0]), matrix::<T>(&kept[1]));
-            let y = matrix::<T>(&cotangents[0]);
+            let lead = kept[0].shape.len() - self.over;
+            let (x, w) = (matrix::<T>(&kept[0], lead), matrix::<T>(&kept[1], self.over));
+            let y = matrix::<T>(&cotangents[0], lead);
             let to_x = wanted[0].then(|| product(site, &kept[0].shape, y, w.transpose()));
             let to_w = wanted[1].then(|| product(site, &kept[1].shape, x.transpose(), y));
             Ok(vec![to_x, to_w])
@@ -94,15 +113,18 @@ impl Operator for Linear {
     }
 }
 
-/// A shard as a matrix whose columns are the last dimension.
-fn matrix<T: Real>(shard: &Shard) -> MatRef<'_, T> {
-    let columns = shard.shape.last().copied().unwrap_or(1);
-    let rows = shard.shape.iter().rev().skip(1).product();
-    MatRef::from_row_major_slice(shard.elements::<T>(), rows, columns)
+impl Linear {
+    fn times<T: Real>(&self, site: &Site, x: &Shard, w: &Shard) -> Shard {
+        let (x, w) = (matrix(x, x.shape.len() - self.over), matrix(w, self.over));
+        product::<T>(site, &site.output_shape(0), x, w)
+    }
 }
 
-fn times<T: Real>(site: &Site, x: &Shard, w: &Shard) -> Shard {
-    product::<T>(site, &site.output_shape(0), matrix(x), matrix(w))
+/// A shard as a matrix whose rows are its first `lead` dimensions.
+fn matrix<T: Real>(shard: &Shard, lead: usize) -> MatRef<'_, T> {
+    let (rows, columns) = shard.shape.split_at(lead);
+    let (rows, columns) = (rows.iter().product(), columns.iter().product());
+    MatRef::from_row_major_slice(shard.elements::<T>(), rows, columns)
 }
 
 /// `a b` as a shard of the given shape.

@@ -1,6 +1,6 @@
 //! Single and double precision behind one trait, so that an operator is written once.
 
-use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub};
 
 use advect_engine::{Data, Element};
 use faer::traits::ComplexField;
@@ -15,7 +15,9 @@ pub(crate) trait Real:
     + AddAssign
     + Sub<Output = Self>
     + Mul<Output = Self>
+    + MulAssign
     + Div<Output = Self>
+    + DivAssign
     + Neg<Output = Self>
 {
     /// −∞.
@@ -24,6 +26,10 @@ pub(crate) trait Real:
     fn of(x: f64) -> Self;
     /// eˣ.
     fn exponential(self) -> Self;
+    /// ln x.
+    fn logarithm(self) -> Self;
+    /// √x.
+    fn root(self) -> Self;
     /// tanh x.
     fn hyperbolic_tangent(self) -> Self;
     /// Numbers as the contents of a shard.
@@ -39,6 +45,12 @@ macro_rules! real {
             }
             fn exponential(self) -> Self {
                 self.exp()
+            }
+            fn logarithm(self) -> Self {
+                self.ln()
+            }
+            fn root(self) -> Self {
+                self.sqrt()
             }
             fn hyperbolic_tangent(self) -> Self {
                 self.tanh()

@@ -1,0 +1,157 @@
+//! The part of a cross-entropy that each worker computes on its columns of the logits.
+//!
+//! $$ m = \max_v z_v, \quad \ell = \sum_v e^{z_v - m}, \quad h = z_y \text{ (0 where y is not at hand)}. $$
+//!
+//! The rows $(m, \ell)$ stand for $e^m \ell$ and merge by log-sum-exp, as attention partials do; $h$ merges
+//! by addition. [`CrossEntropy`](super::CrossEntropy) finishes them. With cotangents $(\mu, a)$ and $c$
+//!
+//! $$ \bar z_v = e^{z_v + \mu} a + [v = y]\, c . $$
+//!
+//! Source of cutting the vocabulary: Shoeybi et al. (2019), *Megatron-LM*, section 3.
+
+use advect_engine::graph::{Rows, Saved, Site};
+use advect_engine::{DType, Mesh, Monoid, Operator, Placement, Result, Shard, Spec};
+
+use crate::network::real::{Real, with_real};
+use crate::network::rules::{layout, reals, refuse};
+
+/// Logits `[…, V]` and targets `[…]` (`I64`; negative: none) to scaled rows `[…, 2]` and hits `[…]`;
+/// `f32` or `f64`.
+#[derive(Debug, Clone, Copy)]
+pub struct VocabularyPartial;
+
+impl Operator for VocabularyPartial {
+    fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        const NAME: &str = "VocabularyPartial";
+        let [logits, targets] = inputs else {
+            return refuse(NAME, format!("it takes 2 inputs, not {}", inputs.len()));
+        };
+        let dtype = reals(NAME, &inputs[..1], &[1])?;
+        let last = logits.shape.len() - 1;
+        if targets.dtype != DType::I64 || targets.shape != logits.shape[..last] {
+            return refuse(
+                NAME,
+                format!("{targets} are not one I64 for each row of {logits}"),
+            );
+        }
+        let mend = "cut logits and targets alike, or the last dimension of the logits alone";
+        let placed = |merged: Monoid| {
+            layout(NAME, inputs, mend, move |on| match (on[0], on[1]) {
+                (Placement::Same, Placement::Same) => Some(Placement::Same),
+                (Placement::Split { dim }, other) if dim < last && other == on[0] => Some(on[0]),
+                (Placement::Split { dim }, Placement::Same) if dim == last => {
+                    Some(Placement::Partial(merged))
+                }
+                _ => None,
+            })
+        };
+        let rows = [&logits.shape[..last], &[2]].concat();
+        let mut rows = Spec::new(rows, dtype, placed(Monoid::LogSumExp)?);
+        rows.rows = Rows::Scaled;
+        let hits = Spec::new(targets.shape.clone(), dtype, placed(Monoid::Sum)?);
+        Ok(vec![rows, hits])
+    }
+
+    fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
+        let columns = columns(site, &inputs[1])?;
+        with_real!(site, inputs[0].dtype(), T => {
+            let width = width(&inputs[0]);
+            let mut rows = Vec::with_capacity(2 * columns.len());
+            let mut hits = Vec::with_capacity(columns.len());
+            for (z, column) in inputs[0].elements::<T>().chunks_exact(width).zip(&columns) {
+                let m = z.iter().fold(T::LOWEST, |m, &z| if z > m { z } else { m });
+                let sum = z.iter().fold(T::of(0.0), |sum, &z| sum + (z - m).exponential());
+                rows.extend([m, sum]);
+                hits.push(column.map_or(T::of(0.0), |c| z[c]));
+            }
+            let made = vec![
+                Shard::new(site.key(), site.output_shape(0), rows.into()),
+                Shard::new(site.key(), site.output_shape(1), hits.into()),
+            ];
+            let bytes = inputs[0].bytes_len() + size_of_val(columns.as_slice());
+            Ok((made, Saved::new(Kept { logits: inputs[0].clone(), columns }, bytes)))
+        })
+    }
+
+    fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
+        let kept: &Kept = saved.get(site)?;
+        with_real!(site, kept.logits.dtype(), T => {
+            let width = width(&kept.logits);
+            let (mut rows, mut hits) = (Vec::new(), Vec::new());
+            let logits = kept.logits.elements::<T>().chunks_exact(width);
+            let changes = tangents[0].elements::<T>().chunks_exact(width);
+            for ((z, dz), column) in logits.zip(changes).zip(&kept.columns) {
+                let m = z.iter().fold(T::LOWEST, |m, &z| if z > m { z } else { m });
+                let terms = z.iter().zip(dz).map(|(&z, &dz)| (z - m).exponential() * dz);
+                rows.extend([m, terms.fold(T::of(0.0), |sum, x| sum + x)]);
+                hits.push(column.map_or(T::of(0.0), |c| dz[c]));
+            }
+            Ok(vec![
+                Shard::new(site.key(), site.output_shape(0), rows.into()),
+                Shard::new(site.key(), site.output_shape(1), hits.into()),
+            ])
+        })
+    }
+
+    fn adjoint(
+        &self,
+        site: &Site,
+        saved: &Saved,
+        cotangents: &[Shard],
+        _: &[bool],
+    ) -> Result<Vec<Option<Shard>>> {
+        let kept: &Kept = saved.get(site)?;
+        with_real!(site, kept.logits.dtype(), T => {
+            let width = width(&kept.logits);
+            let mut to_logits: Vec<T> = Vec::with_capacity(kept.logits.len());
+            let logits = kept.logits.elements::<T>().chunks_exact(width);
+            let rows = cotangents[0].elements::<T>().chunks_exact(2);
+            let hits = cotangents[1].elements::<T>();
+            for ((z, row), (column, &hit)) in logits.zip(rows).zip(kept.columns.iter().zip(hits)) {
+                let start = to_logits.len();
+                match row[0] == T::LOWEST || row[1] == T::of(0.0) {
+                    true => to_logits.resize(start + width, T::of(0.0)),
+                    false => to_logits.extend(z.iter().map(|&z| (z + row[0]).exponential() * row[1])),
+                }
+                if let Some(column) = column {
+                    to_logits[start + column] += hit;
+                }
+            }
+            let to_logits = Shard::new(site.key(), kept.logits.shape.clone(), to_logits.into());
+            Ok(vec![Some(to_logits), None])
+        })
+    }
+
+    fn differentiable(&self, input: usize) -> bool {
+        input == 0
+    }
+}
+
+/// What the derivative needs: the logits, and the local column of each target where it is at hand.
+struct Kept {
+    logits: Shard,
+    columns: Vec<Option<usize>>,
+}
+
+fn width(logits: &Shard) -> usize {
+    logits.shape.last().copied().unwrap_or(1).max(1)
+}
+
+fn columns(site: &Site, targets: &Shard) -> Result<Vec<Option<usize>>> {
+    let vocabulary = site.inputs()[0].shape.last().copied().unwrap_or(0);
+    let here = site.input_indices(0).pop().unwrap_or_default();
+    let first = here.first().copied().unwrap_or(0);
+    let columns = targets.elements::<i64>().iter().map(|&target| {
+        let Ok(target) = usize::try_from(target) else {
+            return Ok(None);
+        };
+        if target >= vocabulary {
+            let why = format!(
+                "target {target} is outside the vocabulary of {vocabulary}; check the input"
+            );
+            return Err(site.error(why));
+        }
+        Ok(target.checked_sub(first).filter(|c| *c < here.len()))
+    });
+    columns.collect()
+}
