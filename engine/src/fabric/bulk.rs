@@ -26,6 +26,13 @@ pub(crate) trait Arrival: Send {
     fn fill(self: Box<Self>, out: &mut [u8]);
     /// Waits for the payload and yields it as a tensor that nobody else holds.
     fn take(self: Box<Self>, dtype: DType, len: usize) -> Data;
+    /// Waits for the payload run by run, in their order: `next` sees each with the element at which it
+    /// begins. The memory of a run is used again for a later one, so that it stays in the caches.
+    fn runs(self: Box<Self>, dtype: DType, len: usize, next: &mut dyn FnMut(usize, &Data)) {
+        let mut data = self.take(dtype, len);
+        next(0, &data);
+        recycle(&mut data);
+    }
     /// Lets the sender go on although nobody wants the payload of so many bytes.
     fn discard(self: Box<Self>, bytes: usize);
 }

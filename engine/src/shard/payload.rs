@@ -173,6 +173,22 @@ impl Payload {
         }
     }
 
+    /// Shows the elements to `next` run by run as they come, each with the element at which it begins,
+    /// if they are on their way and nobody else wants them.
+    ///
+    /// # Errors
+    /// Itself, if they are not.
+    pub(crate) fn runs(self, next: &mut dyn FnMut(usize, &Data)) -> Result<(), Self> {
+        if let Payload::Coming(c) = &self
+            && Arc::strong_count(c) == 1
+            && let Some(arrival) = c.arrival().take()
+        {
+            arrival.runs(c.dtype, c.len, next);
+            return Ok(());
+        }
+        Err(self)
+    }
+
     /// Puts the elements into `out`, straight from the lane where nobody else wants them.
     pub(crate) fn fill(self, out: &mut [u8]) {
         if let Payload::Coming(c) = &self

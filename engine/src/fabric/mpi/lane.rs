@@ -11,9 +11,9 @@ use crate::shard::payload::View;
 use crate::shard::pool::Pool;
 use crate::shard::{DType, Data};
 
-/// Bytes of one message of MPI, which counts them in 31 bits; longer payloads are several messages
-/// of one tag, which MPI keeps in order.
-const CHUNK: usize = 1 << 30;
+/// Bytes of one message of MPI: longer payloads are several messages of one tag, which MPI keeps in
+/// order. A few of them fit into the caches, so that one is merged from there while the next comes.
+const CHUNK: usize = 4 << 20;
 
 /// Payloads as tagged messages, straight from and to the memory of tensors.
 pub(super) struct MpiLane {
@@ -99,26 +99,36 @@ impl Announced {
             }
         }
         let mut backoff = Backoff::default();
-        while let Some(request) = requests.last_mut() {
+        for request in requests {
+            self.wait(request, &mut backoff);
+        }
+        Ok(())
+    }
+
+    /// Returns when the request is done, and not before: until then MPI may write to its memory. A job
+    /// that fails meanwhile is ended by the thread that watches the alarm.
+    fn wait(&self, mut request: Request, backoff: &mut Backoff) {
+        loop {
             match request.done() {
-                Ok(true) => drop(requests.pop()),
-                // a job that fails meanwhile is ended by the thread that watches the alarm; until
-                // then MPI may write to `out`
+                Ok(true) => return,
                 Ok(false) => backoff.wait(),
                 Err(why) => self.job.abort(&why),
             }
         }
-        Ok(())
+    }
+
+    fn failed(&self, why: &str) {
+        let from = self.job.name(self.rank);
+        self.alarm
+            .raise(format!("a payload of {from} could not be received: {why}"));
+        self.alarm.check();
     }
 }
 
 impl Arrival for Announced {
     fn fill(self: Box<Self>, out: &mut [u8]) {
         if let Err(why) = self.receive(out) {
-            let from = self.job.name(self.rank);
-            self.alarm
-                .raise(format!("a payload of {from} could not be received: {why}"));
-            self.alarm.check();
+            self.failed(&why);
         }
     }
 
@@ -126,6 +136,39 @@ impl Arrival for Announced {
         let mut data = bulk::buffer(dtype, len);
         self.fill(data.as_bytes_mut());
         data
+    }
+
+    fn runs(self: Box<Self>, dtype: DType, len: usize, next: &mut dyn FnMut(usize, &Data)) {
+        let run = CHUNK / dtype.size();
+        let mut memory = [run, run].map(|run| bulk::buffer(dtype, run.min(len)));
+        let mut backoff = Backoff::default();
+        let mut before: Option<(usize, Request)> = None;
+        for at in (0..len).step_by(run) {
+            let n = run.min(len - at);
+            let [here, other] = &mut memory;
+            if n < here.len() {
+                here.truncate(n);
+            }
+            // SAFETY: the request is waited for before its memory is looked at, written to, or freed:
+            // below, or in the next round.
+            match unsafe { (self.job.payloads()).receive(here.as_bytes_mut(), self.rank, self.tag) }
+            {
+                Ok(request) => {
+                    if let Some((at, request)) = before.replace((at, request)) {
+                        self.wait(request, &mut backoff);
+                        next(at, other);
+                    }
+                }
+                Err(why) if before.is_none() => return self.failed(&why),
+                Err(why) => self.job.abort(&why),
+            }
+            memory.swap(0, 1);
+        }
+        if let Some((at, request)) = before {
+            self.wait(request, &mut backoff);
+            next(at, &memory[1]);
+        }
+        memory.iter_mut().for_each(bulk::recycle);
     }
 
     fn discard(self: Box<Self>, bytes: usize) {
