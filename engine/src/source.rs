@@ -101,6 +101,15 @@ impl<T: Timestamp> Pace<T> {
         )
     }
 
+    /// Whether what is of `time` may be given now; if not, `wake` is called when that may have changed.
+    pub fn ready(&self, time: &T, wake: &Activator) -> bool {
+        let allowed = self.allows(time);
+        if !allowed {
+            self.waiting.borrow_mut().push(wake.clone());
+        }
+        allowed
+    }
+
     fn allows(&self, time: &T) -> bool {
         match self.reached.get() {
             Some(at) => (self.position)(time) <= at.saturating_add(self.ahead),
@@ -176,9 +185,7 @@ where
                         let Some(at) = cap.try_delayed(&time) else {
                             panic!("{name}: a record of {time:?} after {:?}", cap.time());
                         };
-                        if !pace.allows(&time) {
-                            pace.waiting.borrow_mut().push(wake.clone());
-                        } else if credit.spend(bytes) {
+                        if pace.ready(&time, &wake) && credit.spend(bytes) {
                             output.session(&at).give((me, bytes, record));
                             continue;
                         }

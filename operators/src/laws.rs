@@ -11,7 +11,7 @@ use advect_engine::{Edge, Monoid, Overlap, Placement, Result};
 
 use crate::OperatorError;
 use crate::attention::{Attention, AttentionPartial, FinishAttention};
-use crate::loss::{CrossEntropy, MeanSquare, VocabularyPartial};
+use crate::loss::{Count, CrossEntropy, MeanSquare, VocabularyPartial};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
 use crate::network::{Add, Bias, Embedding, LayerNorm, Linear, Pointwise};
 use crate::observations::{Corners, Grid, Interpolation, Points};
@@ -79,6 +79,14 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([SAME, S2])
         .on_line([S1, S0])
         .on_plane([[S0, SAME], [SAME, S1]])?;
+    let table = Case::new("Linear by a table", Linear::LAST.transposed())
+        .input(&[4, 3, 5], -1.0..1.0)
+        .input(&[6, 5], -1.0..1.0)
+        .on_line([S0, SAME])
+        .on_line([SAME, S0])
+        .on_line([S2, S1])
+        .on_line([SUM, SAME])
+        .on_plane([[S0, SAME], [SAME, S0]])?;
     let positions = Case::new("Bias by position", Bias)
         .input(&[3, 4, 5], -1.0..1.0)
         .input(&[4, 5], -1.0..1.0)
@@ -123,7 +131,7 @@ fn network() -> Result<Vec<Entry>> {
         .on_plane([[S0, SAME], [S0, SAME]])?
         .on_plane([[S1, S0], [S1, S0]])?;
     Ok(vec![
-        entry(&["Linear"], vec![linear, from_heads, to_heads]),
+        entry(&["Linear"], vec![linear, from_heads, to_heads, table]),
         entry(&["Bias"], vec![bias, positions]),
         entry(&["LayerNorm"], vec![norm]),
         entry(&["Add"], vec![add]),
@@ -200,7 +208,13 @@ fn language() -> Result<Vec<Entry>> {
         .on_line([S1, S1, S1])
         .on_line([SAME, SAME, SAME])
         .on_plane([[S0, S1], [S0, S1], [S0, S1]])?;
+    let count = Case::new("Count", Count)
+        .integer_input(&[4, 3], -1..3)
+        .on_line([S0])
+        .on_line([SAME])
+        .on_plane([[S0, S1]])?;
     Ok(vec![
+        entry(&["Count"], vec![count]),
         entry(&["Embedding"], vec![embedding]),
         entry(&["VocabularyPartial"], vec![vocabulary]),
         entry(&["CrossEntropy"], vec![entropy]),

@@ -5,6 +5,8 @@
 //! | [`models`] | small chaotic models with tangent-linear and adjoint |
 //! | [`attention`] | softmax attention as partials and what finishes them |
 //! | [`network`], [`loss`] | the parts of a neural network |
+//! | [`transformer`] | transformers as graphs, on meshes of any roles |
+//! | [`training`] | from a graph and batches to versions of its parameters |
 //! | [`laws`] | every differentiable operator with the cases that prove it |
 //! | [`assimilation`] | ensemble filters, variational baselines and scores |
 //! | [`twin`] | twin experiments: truth, observations, filter and score from one configuration |
@@ -19,6 +21,8 @@ pub mod loss;
 pub mod models;
 pub mod network;
 pub mod observations;
+pub mod training;
+pub mod transformer;
 pub mod twin;
 
 mod error;

@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`assimilate`](mod@assimilate) | the main job |
+//! | [`language`] | a transformer learns the next token of a text |
 //! | [`twin`] | published scores of filters, reproduced |
 //! | [`registry`] | the table of pipelines |
 //! | [`config`] | layered TOML with the place every value came from |
@@ -21,6 +22,7 @@ pub mod cli;
 pub mod config;
 pub mod data;
 mod error;
+pub mod language;
 mod pipeline;
 mod plan;
 pub mod plot;

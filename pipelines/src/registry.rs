@@ -2,11 +2,12 @@
 
 use crate::assimilate::Assimilate;
 use crate::error::{PipelineError, Result};
+use crate::language::Language;
 use crate::pipeline::Pipeline;
 use crate::twin::Twin;
 
 /// All pipelines, in the order in which they are listed.
-pub static PIPELINES: &[&dyn Pipeline] = &[&Assimilate, &Twin];
+pub static PIPELINES: &[&dyn Pipeline] = &[&Assimilate, &Language, &Twin];
 
 /// The pipeline of this name.
 ///

@@ -12,6 +12,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
 use crate::error::{EngineError, Result};
+use crate::graph::admission::Admission;
 use crate::graph::build::{Kind, Node};
 use crate::graph::collect::sum;
 use crate::graph::sweep::Sweep;
@@ -119,6 +120,7 @@ impl Graph {
                     site,
                     wanted,
                     held,
+                    admission: Rc::clone(&wired.admission),
                 };
                 for (i, stream) in work
                     .wire(keeps, ports, wired.kept())
@@ -171,6 +173,7 @@ struct Work {
     site: Site,
     wanted: Vec<bool>,
     held: bool,
+    admission: Rc<Admission>,
 }
 
 impl Work {
@@ -184,6 +187,9 @@ impl Work {
     ) -> Vec<Option<Stream<'s, T, Batch>>> {
         let mut builder =
             OperatorBuilder::new(format!("Adjoint of {}", self.site.name), keeps.scope());
+        if !self.held {
+            self.admission.expect();
+        }
         let mut saves = builder.new_input(keeps, Pipeline);
         let at: Vec<usize> = ports.iter().map(|(i, _)| *i).collect();
         let mut inputs: Vec<_> = ports
@@ -204,6 +210,13 @@ impl Work {
             let mut saved: BTreeMap<(T, u64), Rc<Saved>> = BTreeMap::new();
             move |frontiers: &[MutableAntichain<T>]| {
                 let held = self.held;
+                let admission = Rc::clone(&self.admission);
+                let passed = |slot: &(T, u64), bytes: usize| {
+                    kept.take(bytes);
+                    if !held {
+                        admission.pass((slot.0.coordinates(), slot.1));
+                    }
+                };
                 let slot = |time: &T, key: u64| match held {
                     true => (time.version(), 0),
                     false => (time.clone(), key),
@@ -280,7 +293,7 @@ impl Work {
                         Ok(answers) => answers,
                         Err(why) => panic!("{why}"),
                     };
-                    kept.take(point.bytes());
+                    passed(&slot, point.bytes());
                     let answers = answers.into_iter().flatten();
                     for ((mut answer, output), cap) in
                         answers.zip(&mut outputs).zip(&entry.capabilities)
@@ -293,7 +306,7 @@ impl Work {
                     let waits = open.contains_key(slot)
                         || (1..frontiers.len()).any(|port| !closed(port, slot));
                     if !waits {
-                        kept.take(point.bytes());
+                        passed(slot, point.bytes());
                     }
                     waits
                 });

@@ -18,6 +18,7 @@
 //! | parameter held over the moments of a version | sum in the order of the moments |
 //! | what the derivative needs | a message from the operator to its adjoint |
 
+mod admission;
 mod backward;
 mod build;
 mod collect;
@@ -36,4 +37,4 @@ pub use operator::{Operator, Saved, Site};
 pub use rehearse::{Rehearsal, Transposed};
 pub use shuffle::Delivery;
 pub use spec::{Rows, Spec};
-pub use wire::{Kept, Streams, Wired};
+pub use wire::{Kept, Streams, Wired, Wiring};

@@ -15,6 +15,7 @@ use timely::dataflow::{Stream, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::error::{EngineError, Result};
+use crate::graph::admission::Admission;
 use crate::graph::build::Kind;
 use crate::graph::{Delivery, Graph, Moment, Operator, Saved, Site, Value};
 use crate::relayout::{Batches, relayout};
@@ -63,14 +64,34 @@ impl Kept {
     }
 }
 
+impl From<Delivery> for Wiring {
+    fn from(delivery: Delivery) -> Self {
+        Wiring {
+            delivery,
+            ..Wiring::default()
+        }
+    }
+}
+
 /// A graph as a forward dataflow, ready to be mirrored by [`Graph::backward`].
 pub struct Wired<'s, T: Moment> {
     pub(crate) values: Vec<Stream<'s, T, Batch>>,
     /// Per node the messages to its adjoint.
     pub(crate) keeps: Vec<Option<Keeps<'s, T>>>,
     pub(crate) delivery: Delivery,
+    pub(crate) admission: Rc<Admission>,
     outputs: Vec<(String, Value)>,
     kept: Rc<Kept>,
+}
+
+/// How a graph is wired.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wiring {
+    /// In which order messages are delivered: a test of determinism.
+    pub delivery: Delivery,
+    /// The most moments (and keys) that a worker has in work at once, forward and backward; `None`
+    /// takes what comes. Sources then give moments in one order, the same on every worker.
+    pub in_flight: Option<usize>,
 }
 
 impl<'s, T: Moment> Wired<'s, T> {
@@ -100,17 +121,17 @@ impl Graph {
     /// # Errors
     /// If a source has no stream, a stream no source, or the mesh is not of all workers.
     pub fn wire<'s, T: Moment>(&self, feeds: Streams<'s, T>) -> Result<Wired<'s, T>> {
-        self.wire_as(feeds, Delivery::AsTheyCome)
+        self.wire_with(feeds, Wiring::default())
     }
 
-    /// [`Graph::wire`], with messages delivered in another order: a test of determinism.
+    /// [`Graph::wire`], in another way.
     ///
     /// # Errors
     /// As [`Graph::wire`].
-    pub fn wire_as<'s, T: Moment>(
+    pub fn wire_with<'s, T: Moment>(
         &self,
         mut feeds: Streams<'s, T>,
-        delivery: Delivery,
+        wiring: Wiring,
     ) -> Result<Wired<'s, T>> {
         let known: BTreeSet<&str> = self.sources().map(|(name, _)| name).collect();
         if let Some(name) = feeds.keys().find(|name| !known.contains(name.as_str())) {
@@ -119,7 +140,8 @@ impl Graph {
         let mut wired = Wired {
             values: Vec::new(),
             keeps: Vec::new(),
-            delivery,
+            delivery: wiring.delivery,
+            admission: Rc::new(Admission::new(wiring.in_flight.unwrap_or(usize::MAX))),
             outputs: self
                 .outputs()
                 .map(|(name, v)| (name.to_owned(), v))
@@ -152,7 +174,8 @@ impl Graph {
                         continue;
                     };
                     let site = self.site(node, first.scope().index());
-                    let (outputs, kept) = apply(Arc::clone(operator), site, ports, self.held(node));
+                    let admission = (!self.held(node)).then(|| Rc::clone(&wired.admission));
+                    let (outputs, kept) = apply(Arc::clone(operator), site, ports, admission);
                     wired.values.extend(outputs);
                     keeps = Some(kept);
                 }
@@ -199,15 +222,20 @@ struct Open<T: Moment> {
 }
 
 /// An operator that works when all its inputs of a moment and key have come, with the parameters
-/// of their version.
+/// of their version; without admission, once a version on parameters alone.
 fn apply<'s, T: Moment>(
     operator: Arc<dyn Operator>,
     mut site: Site,
     ports: Vec<(Stream<'s, T, Batch>, bool)>,
-    held: bool,
+    admission: Option<Rc<Admission>>,
 ) -> (Vec<Stream<'s, T, Batch>>, Keeps<'s, T>) {
     let scope = ports[0].0.scope();
+    let held = admission.is_none();
     let mut builder = OperatorBuilder::new(site.name.clone(), scope);
+    let wake = scope.activator_for(builder.operator_info().address);
+    if let Some(admission) = &admission {
+        admission.expect();
+    }
     // a port holds when its messages serve many moments of this operator
     let holds: Vec<bool> = ports.iter().map(|(_, port)| *port && !held).collect();
     let mut inputs: Vec<_> = ports
@@ -273,6 +301,10 @@ fn apply<'s, T: Moment>(
                 }
             }
             for (time, key) in ready {
+                let slot = (time.coordinates(), key);
+                if (admission.as_ref()).is_some_and(|a| !a.enter(slot, &wake)) {
+                    break;
+                }
                 let Some(entry) = open.remove(&(time.clone(), key)) else {
                     continue;
                 };
@@ -292,6 +324,9 @@ fn apply<'s, T: Moment>(
                 }
                 let cap = &entry.capabilities[outputs.len()];
                 keep.activate().session(cap).give((key, Rc::new(saved)));
+                if let Some(admission) = &admission {
+                    admission.pass(slot);
+                }
             }
             versions.retain(|(version, _), _| {
                 open.keys().any(|(time, _)| time.version() == *version)

@@ -11,7 +11,7 @@ use timely::dataflow::{ProbeHandle, Scope, Stream};
 
 use crate::error::{EngineError, Result};
 use crate::fabric::Fabric;
-use crate::graph::{Delivery, Graph, Kept, Moment, Streams};
+use crate::graph::{Graph, Kept, Moment, Streams, Wiring};
 use crate::relayout::Batches;
 use crate::shard::{Batch, Shard};
 use crate::time::Tick;
@@ -51,10 +51,11 @@ type Found = Vec<(String, Tick, Shard)>;
 pub fn perform(
     graph: &Graph,
     fabric: &Fabric,
-    delivery: Delivery,
+    wiring: impl Into<Wiring>,
     samples: &[Sample],
     wrt: &[&str],
 ) -> Result<Outcome> {
+    let wiring = wiring.into();
     let (graph, samples) = (Arc::new(graph.clone()), Arc::new(samples.to_vec()));
     let wrt: Vec<String> = wrt.iter().map(|&name| name.to_owned()).collect();
     let results = fabric.run(move |worker, context| {
@@ -67,7 +68,7 @@ pub fn perform(
                 let shards = pick(&samples, context.index, |s| s.sources.get(&name));
                 (name.clone(), feed(scope, &name, shards))
             });
-            let wired = graph.wire_as(feeds.collect(), delivery)?;
+            let wired = graph.wire_with(feeds.collect(), wiring)?;
             collect(wired.outputs(), &outputs, &probe);
             if !wrt.is_empty() {
                 let seeded: Vec<String> = graph.outputs().map(|(n, _)| n.to_owned()).collect();

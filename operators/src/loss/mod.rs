@@ -1,9 +1,11 @@
 //! Losses: from predictions to one number that is differentiated.
 
+mod count;
 mod cross_entropy;
 mod mean_square;
 mod vocabulary;
 
+pub use count::Count;
 pub use cross_entropy::CrossEntropy;
 pub use mean_square::MeanSquare;
 pub use vocabulary::VocabularyPartial;

@@ -26,22 +26,51 @@ use faer::{Accum, MatMut, MatRef, Par};
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
 
-/// $y = x W$: x `[…, k…]`, W `[k…, m…]`, y `[…, m…]`; `f32` or `f64`.
+/// $y = x W$: x `[…, k…]`, W `[k…, m…]` (or `[m…, k…]`), y `[…, m…]`; `f32` or `f64`.
 #[derive(Debug, Clone, Copy)]
 pub struct Linear {
     /// Number of dimensions of k.
     over: usize,
+    /// Whether W is `[m…, k…]`.
+    transposed: bool,
 }
 
 const SUM: Placement = Placement::Partial(Monoid::Sum);
 
 impl Linear {
     /// Over the last dimension of x.
-    pub const LAST: Linear = Linear { over: 1 };
+    pub const LAST: Linear = Linear::over(1);
 
     /// Over the last `dims` dimensions of x, which are the first of W.
     pub const fn over(dims: usize) -> Self {
-        Linear { over: dims }
+        Linear {
+            over: dims,
+            transposed: false,
+        }
+    }
+
+    /// With W given as its transpose `[m…, k…]`: the output of a table of tokens.
+    pub const fn transposed(self) -> Self {
+        Linear {
+            transposed: true,
+            ..self
+        }
+    }
+
+    /// Where k begins among the dimensions of a weight of `rank`, and where m does.
+    fn begins(&self, rank: usize) -> (usize, usize) {
+        match self.transposed {
+            true => (rank - self.over, 0),
+            false => (0, self.over),
+        }
+    }
+
+    /// W as a matrix of rows k and columns m.
+    fn weight<'a, T: Real>(&self, w: &'a Shard) -> MatRef<'a, T> {
+        match self.transposed {
+            true => matrix(w, w.shape.len() - self.over).transpose(),
+            false => matrix(w, self.over),
+        }
     }
 }
 
@@ -50,21 +79,24 @@ impl Operator for Linear {
         let dtype = reals("Linear", inputs, &[self.over, self.over])?;
         let (x, w) = (&inputs[0], &inputs[1]);
         let lead = x.shape.len() - self.over;
-        if x.shape[lead..] != w.shape[..self.over] {
-            let why = format!("the last extents of {x} are not the first of {w}");
+        let (k, m) = self.begins(w.shape.len());
+        let columns = w.shape.len() - self.over;
+        if x.shape[lead..] != w.shape[k..k + self.over] {
+            let side = if self.transposed { "last" } else { "first" };
+            let why = format!("the last extents of {x} are not the {side} of {w}");
             return refuse("Linear", why);
         }
         let mend = "cut x before the summed dimensions beside a weight that is Same, or keep x Same \
                     beside a weight cut in its columns, or cut both alike in a summed dimension";
         let layout = layout("Linear", inputs, mend, |on| match (on[0], on[1]) {
             (Placement::Same, Placement::Same) => Some(Placement::Same),
-            (Placement::Same, Placement::Split { dim }) if dim >= self.over => {
+            (Placement::Same, Placement::Split { dim }) if (m..m + columns).contains(&dim) => {
                 Some(Placement::Split {
-                    dim: lead + dim - self.over,
+                    dim: lead + dim - m,
                 })
             }
             (Placement::Split { dim: of_x }, Placement::Split { dim })
-                if dim < self.over && of_x == lead + dim =>
+                if (k..k + self.over).contains(&dim) && of_x == lead + dim - k =>
             {
                 Some(SUM)
             }
@@ -72,7 +104,7 @@ impl Operator for Linear {
             (cut, Placement::Same) if cut.dim().is_some_and(|dim| dim < lead) => Some(cut),
             _ => None,
         })?;
-        let shape = [&x.shape[..lead], &w.shape[self.over..]].concat();
+        let shape = [&x.shape[..lead], &w.shape[m..m + columns]].concat();
         Ok(vec![Spec::new(shape, dtype, layout)])
     }
 
@@ -104,10 +136,13 @@ impl Operator for Linear {
         let kept: &Vec<Shard> = saved.get(site)?;
         with_real!(site, kept[0].dtype(), T => {
             let lead = kept[0].shape.len() - self.over;
-            let (x, w) = (matrix::<T>(&kept[0], lead), matrix::<T>(&kept[1], self.over));
+            let (x, w) = (matrix::<T>(&kept[0], lead), self.weight::<T>(&kept[1]));
             let y = matrix::<T>(&cotangents[0], lead);
             let to_x = wanted[0].then(|| product(site, &kept[0].shape, y, w.transpose()));
-            let to_w = wanted[1].then(|| product(site, &kept[1].shape, x.transpose(), y));
+            let to_w = wanted[1].then(|| match self.transposed {
+                true => product(site, &kept[1].shape, y.transpose(), x),
+                false => product(site, &kept[1].shape, x.transpose(), y),
+            });
             Ok(vec![to_x, to_w])
         })
     }
@@ -115,8 +150,8 @@ impl Operator for Linear {
 
 impl Linear {
     fn times<T: Real>(&self, site: &Site, x: &Shard, w: &Shard) -> Shard {
-        let (x, w) = (matrix(x, x.shape.len() - self.over), matrix(w, self.over));
-        product::<T>(site, &site.output_shape(0), x, w)
+        let x = matrix(x, x.shape.len() - self.over);
+        product::<T>(site, &site.output_shape(0), x, self.weight(w))
     }
 }
 

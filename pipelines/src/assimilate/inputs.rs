@@ -130,16 +130,8 @@ fn report(o: &Observation, cycle: u64, order: u64) -> Report {
 
 /// The path of an input: the file that was named, or the embedded one written below `folder`.
 fn locate(name: &str, embedded: (&str, &[u8]), folder: &Path) -> Result<PathBuf> {
-    if let Some(below) = name.strip_prefix("${ADVECT_DATA}/") {
-        let root = data::folder().ok_or_else(|| PipelineError::Data {
-            name: below.to_owned(),
-            why: "the environment variable ADVECT_DATA is not set".to_owned(),
-            mend: "set it to the folder of the data sets, or name the file itself".to_owned(),
-        })?;
-        return Ok(root.join(below));
-    }
     if name != "embedded" {
-        return Ok(PathBuf::from(name));
+        return data::locate(name);
     }
     let mend = "choose another directory with --out";
     std::fs::create_dir_all(folder).map_err(PipelineError::file("create", folder, mend))?;

@@ -1,0 +1,113 @@
+//! Initial values that do not depend on who holds them.
+//!
+//! Element `i` of the parameter `name` comes from the words from `4 i` on of the ChaCha8 stream that
+//! `(seed, name)` chooses. So a worker makes its own piece and nothing else, and every layout on any
+//! number of workers starts from the same bits.
+
+use advect_engine::{Data, Mesh, Shard, Spec};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::network::real::Real;
+
+/// Words of 32 bits that an element takes.
+const WORDS: u128 = 4;
+
+/// What a parameter is before the first step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Initial {
+    /// One number everywhere.
+    Constant(f64),
+    /// Independent normal numbers of mean 0.
+    Normal {
+        /// Standard deviation.
+        deviation: f64,
+    },
+}
+
+impl Initial {
+    /// The piece of `worker`, of the parameter `name` of an `f32` or `f64` tensor.
+    ///
+    /// ```
+    /// use advect_engine::{DType, Layout, Mesh, Placement, Spec};
+    /// use advect_operators::training::Initial;
+    /// let mesh = Mesh::line("data", 3);
+    /// let cut = Spec::new([5, 4], DType::F64, Layout::new([Placement::Split { dim: 1 }]));
+    /// let start = Initial::Normal { deviation: 0.02 };
+    /// let pieces: Vec<_> = (0..3).map(|w| start.piece(7, "w", &cut, &mesh, w)).collect();
+    /// let whole = Spec::new([5, 4], DType::F64, Layout::same(&mesh));
+    /// let alone = start.piece(7, "w", &whole, &mesh, 0);
+    /// assert_eq!(cut.join(&mesh, &pieces)?, *alone.data());
+    /// # Ok::<(), advect_engine::EngineError>(())
+    /// ```
+    pub fn piece(&self, seed: u64, name: &str, spec: &Spec, mesh: &Mesh, worker: usize) -> Shard {
+        let data = match spec.dtype {
+            advect_engine::DType::F32 => self.numbers::<f32>(seed, name, spec, mesh, worker),
+            _ => self.numbers::<f64>(seed, name, spec, mesh, worker),
+        };
+        Shard::new(0, spec.local_shape(mesh, worker), data)
+    }
+
+    fn numbers<T: Real>(
+        &self,
+        seed: u64,
+        name: &str,
+        spec: &Spec,
+        mesh: &Mesh,
+        worker: usize,
+    ) -> Data {
+        let len = spec.local_shape(mesh, worker).iter().product();
+        let deviation = match *self {
+            Initial::Constant(c) => return T::data(vec![T::of(c); len]),
+            Initial::Normal { deviation } => deviation,
+        };
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(fingerprint(name));
+        let mut numbers = Vec::with_capacity(len);
+        for run in runs(spec, mesh, worker) {
+            random.set_word_pos(WORDS * run.start as u128);
+            numbers.extend(run.map(|_| T::of(deviation * normal(&mut random))));
+        }
+        T::data(numbers)
+    }
+}
+
+/// Ranges of global elements that a piece holds, in local order.
+fn runs(spec: &Spec, mesh: &Mesh, worker: usize) -> Vec<std::ops::Range<usize>> {
+    let indices = spec.layout.indices(mesh, &spec.shape, worker);
+    let Some((last, outer)) = indices.split_last() else {
+        return std::iter::once(0..1).collect();
+    };
+    let mut starts = vec![0];
+    for (dim, held) in outer.iter().enumerate() {
+        let n = spec.shape[dim];
+        starts = (starts.iter())
+            .flat_map(|start| held.iter().map(move |i| start * n + i))
+            .collect();
+    }
+    let width = spec.shape[spec.shape.len() - 1];
+    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+    for start in starts {
+        for i in last {
+            let at = start * width + i;
+            match runs.last_mut() {
+                Some(run) if run.end == at => run.end += 1,
+                _ => runs.push(at..at + 1),
+            }
+        }
+    }
+    runs
+}
+
+/// A standard normal number from four words: Box and Muller (1958), the cosine of the pair.
+fn normal(random: &mut ChaCha8Rng) -> f64 {
+    let unit = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
+    let (radius, angle) = (unit(random.random()), unit(random.random()));
+    (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
+}
+
+/// The FNV-1a hash of a name, 64 bits: which stream is the name's own.
+fn fingerprint(name: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}

@@ -1,0 +1,254 @@
+//! The edge of parameter versions: gradients and totals of a step in, the parameters of the next out.
+
+use std::cell::{Ref, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use advect_engine::graph::Moment;
+use advect_engine::{Batch, DType, Data, EngineError, Mesh, Shard, Spec, Tick};
+use serde::Serialize;
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::Capability;
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::{Stream, StreamVec};
+use timely::progress::frontier::MutableAntichain;
+
+use super::method::Stride;
+use super::tally::{COUNT, LOSS, SQUARES, STOP};
+use super::{Parameter, Recipe};
+use crate::network::real::Real;
+
+/// What a step was.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Report {
+    /// The step, from 0.
+    pub step: u64,
+    /// Mean loss over the targets of the step, before it.
+    pub loss: f64,
+    /// Number of targets.
+    pub targets: u64,
+    /// Norm of the gradient of the mean loss, before it was clipped.
+    pub norm: f64,
+    /// The learning rate.
+    pub rate: f64,
+    /// Whether a worker wants to stop.
+    pub stop: bool,
+}
+
+/// A parameter as one worker holds it.
+#[derive(Debug, Clone)]
+struct Piece {
+    parameter: Parameter,
+    shape: Vec<usize>,
+    weights: Data,
+    state: Vec<Data>,
+}
+
+/// The parameters of one worker and the state of their optimizer.
+#[derive(Debug, Clone)]
+pub struct Weights {
+    pieces: Rc<RefCell<Vec<Piece>>>,
+}
+
+impl Weights {
+    /// First values, and no past.
+    pub(crate) fn first(
+        parameters: &[Parameter],
+        specs: &[Spec],
+        recipe: &Recipe,
+        mesh: &Mesh,
+        worker: usize,
+    ) -> Self {
+        let pieces = parameters.iter().zip(specs).map(|(parameter, spec)| {
+            let first = (parameter.initial).piece(recipe.seed, &parameter.name, spec, mesh, worker);
+            let zeros = Data::zeros(first.dtype(), first.len());
+            Piece {
+                parameter: parameter.clone(),
+                shape: first.shape.clone(),
+                state: (0..recipe.method.slots())
+                    .map(|_| Data::zeros(zeros.dtype(), zeros.len()))
+                    .collect(),
+                weights: first.into_data(),
+            }
+        });
+        Weights {
+            pieces: Rc::new(RefCell::new(pieces.collect())),
+        }
+    }
+
+    /// The pieces, with the names of their parameters, in the layouts in which they are stored.
+    pub fn pieces(&self) -> Vec<(String, Shard)> {
+        let pieces = self.pieces.borrow();
+        let named = pieces.iter().map(|piece| {
+            let shard = Shard::new(0, piece.shape.clone(), piece.weights.clone());
+            (piece.parameter.name.clone(), shard)
+        });
+        named.collect()
+    }
+
+    /// The pieces as messages, keyed by their place.
+    pub(crate) fn shards(&self) -> Vec<Shard> {
+        let pieces: Ref<'_, Vec<Piece>> = self.pieces.borrow();
+        let keyed = (0..).zip(pieces.iter());
+        keyed
+            .map(|(key, piece)| Shard::new(key, piece.shape.clone(), piece.weights.clone()))
+            .collect()
+    }
+
+    /// Takes a step with the summed gradients, whose totals are `totals`.
+    fn step(
+        &self,
+        recipe: &Recipe,
+        step: u64,
+        totals: &[f64],
+        gradients: &BTreeMap<u64, Shard>,
+    ) -> Result<Report, String> {
+        let mut pieces = self.pieces.borrow_mut();
+        let count = totals[COUNT];
+        if count <= 0.0 {
+            return Err("no target in all its micro-batches; give at least one".to_owned());
+        }
+        if !totals[LOSS].is_finite() {
+            return Err(format!(
+                "the loss is {}; lower the learning rate, or look for such numbers in the inputs",
+                totals[LOSS]
+            ));
+        }
+        let squares = &totals[SQUARES..];
+        if let Some(bad) = squares.iter().position(|s| !s.is_finite()) {
+            return Err(format!(
+                "the gradient of '{}' is not finite; lower the learning rate, or look for such numbers \
+                 in the inputs",
+                pieces[bad].parameter.name
+            ));
+        }
+        let norm = squares.iter().sum::<f64>().sqrt() / count;
+        let shorten = recipe.clip.map_or(1.0, |clip| (clip / norm).min(1.0));
+        let report = Report {
+            step,
+            loss: totals[LOSS] / count,
+            targets: count as u64,
+            norm,
+            rate: recipe.schedule.rate(step),
+            stop: totals[STOP] > 0.0,
+        };
+        for (piece, gradient) in pieces.iter_mut().zip(gradients.values()) {
+            let stride = Stride {
+                rate: report.rate,
+                step,
+                scale: shorten / count,
+                decay: if piece.parameter.decays {
+                    recipe.decay
+                } else {
+                    0.0
+                },
+            };
+            match gradient.dtype() {
+                DType::F32 => piece.step::<f32>(recipe, stride, gradient),
+                _ => piece.step::<f64>(recipe, stride, gradient),
+            }
+        }
+        Ok(report)
+    }
+}
+
+impl Piece {
+    fn step<T: Real>(&mut self, recipe: &Recipe, stride: Stride, gradient: &Shard) {
+        let Some(weights) = self.weights.get_mut::<T>() else {
+            return;
+        };
+        let taken = self.state.iter_mut().filter_map(|slot| slot.get_mut::<T>());
+        let mut state: Vec<Vec<T>> = taken.map(std::mem::take).collect();
+        let gradient = gradient.elements::<T>();
+        recipe.method.step(stride, weights, &mut state, gradient);
+        self.state = state.into_iter().map(T::data).collect();
+    }
+}
+
+/// Gradients and totals of a version that have come so far.
+#[derive(Default)]
+struct Open {
+    capabilities: Option<[Capability<Tick>; 2]>,
+    totals: Vec<f64>,
+    gradients: BTreeMap<u64, Shard>,
+}
+
+/// Steps `weights` with every version of `gradients` (keyed by parameter) and `totals`; gives the
+/// parameters of the next version, keyed alike, and a report, the same on every worker.
+pub(crate) fn update<'s>(
+    gradients: Stream<'s, Tick, Batch>,
+    totals: Stream<'s, Tick, Batch>,
+    weights: &Weights,
+    recipe: Recipe,
+) -> (Stream<'s, Tick, Batch>, StreamVec<'s, Tick, Report>) {
+    let scope = gradients.scope();
+    let worker = scope.index();
+    let weights = weights.clone();
+    let mut builder = OperatorBuilder::new("Update".to_owned(), scope);
+    let mut gradients = builder.new_input(gradients, Pipeline);
+    let mut totals = builder.new_input(totals, Pipeline);
+    let (next, versions) = builder.new_output::<Batch>();
+    let mut next = OutputBuilder::<_, CapacityContainerBuilder<Batch>>::from(next);
+    let (report, reports) = builder.new_output::<Vec<Report>>();
+    let mut report = OutputBuilder::<_, CapacityContainerBuilder<Vec<Report>>>::from(report);
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        let count = weights.pieces.borrow().len();
+        let mut open: BTreeMap<Tick, Open> = BTreeMap::new();
+        move |_: &[MutableAntichain<Tick>]| {
+            gradients.for_each(|cap, batch| {
+                if let Some(time) = cap.stamp().elements().first() {
+                    let entry = open.entry(time.version()).or_default();
+                    let keyed = batch.shards.drain(..).map(|shard| (shard.key, shard));
+                    entry.gradients.extend(keyed);
+                }
+            });
+            totals.for_each(|cap, batch| {
+                if let Some(time) = cap.stamp().elements().first() {
+                    let entry = open.entry(time.version()).or_default();
+                    entry.capabilities = Some([0, 1].map(|port| cap.delayed(time, port)));
+                    for shard in batch.shards.drain(..) {
+                        entry.totals = shard.elements::<f64>().to_vec();
+                    }
+                }
+            });
+            while let Some(entry) = open.first_entry() {
+                let Open {
+                    capabilities: Some(caps),
+                    totals,
+                    gradients,
+                } = entry.get()
+                else {
+                    break;
+                };
+                if gradients.len() < count {
+                    break;
+                }
+                let step = entry.key().step;
+                match weights.step(&recipe, step, totals, gradients) {
+                    Ok(made) => report.activate().session(&caps[1]).give(made),
+                    Err(why) => panic!("{}", refused(worker, step, why)),
+                }
+                let mut next = next.activate();
+                let mut session = next.session(&caps[0]);
+                weights
+                    .shards()
+                    .into_iter()
+                    .for_each(|shard| session.give(shard));
+                drop(session);
+                entry.remove();
+            }
+        }
+    });
+    (versions, reports)
+}
+
+/// Why a step cannot be taken: the job ends with it.
+fn refused(worker: usize, step: u64, why: String) -> EngineError {
+    EngineError::Operator {
+        operator: format!("Update on worker {worker} at step {step}"),
+        why,
+    }
+}

@@ -1,0 +1,257 @@
+//! A training loop as a dataflow.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use advect_engine::graph::{Kept, Spec, Streams, Wiring};
+use advect_engine::{Batch, EngineError, Mesh, Placement, Result, Shard, Tick, relayout};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::Pipeline;
+use timely::dataflow::operators::core::{Concat, Concatenate, ConnectLoop, Feedback};
+use timely::dataflow::operators::generic::OutputBuilder;
+use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+use timely::dataflow::operators::generic::operator::Operator;
+use timely::dataflow::operators::generic::source;
+use timely::dataflow::{Scope, Stream, StreamVec};
+
+use super::tally::{self, COUNT, LOSS, SQUARES, Source};
+use super::update::{Report, Weights, update};
+use super::{Recipe, Trainable};
+
+/// The builder of batches.
+type Batches = CapacityContainerBuilder<Batch>;
+
+/// What steers a training loop from outside.
+#[derive(Clone)]
+pub struct Control {
+    /// The most micro-batches that a worker has in work at once; then inputs come in their order.
+    pub in_flight: Option<usize>,
+    /// Asked on every worker when a step is complete; its report says on all of them whether any
+    /// worker wants to stop.
+    pub stop: Rc<dyn Fn() -> bool>,
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Control {
+            in_flight: None,
+            stop: Rc::new(|| false),
+        }
+    }
+}
+
+/// A training loop that has been wired.
+pub struct Trained<'s> {
+    /// What every step was, at its last micro-batch, the same on every worker.
+    pub reports: StreamVec<'s, Tick, Report>,
+    /// Parameters by name, once a version, in the layouts in which they are stored.
+    pub parameters: Streams<'s, Tick>,
+    /// What this worker holds of them, after the last step that has been taken.
+    pub weights: Weights,
+    /// What waits on this worker for cotangents.
+    pub kept: Rc<Kept>,
+}
+
+impl Trainable {
+    /// Wires the loop: `inputs` gives this worker's pieces of every input of the graph at every
+    /// (step, micro-batch), step after step from 0. A step is taken when all inputs have left it.
+    ///
+    /// # Errors
+    /// As [`Graph::wire`](advect_engine::Graph::wire) and
+    /// [`Graph::backward`](advect_engine::Graph::backward): a parameter whose gradient is cut is an
+    /// error. [`EngineError::Layout`] if a parameter is stored in partial sums or halos.
+    pub fn wire<'s>(
+        &self,
+        scope: Scope<'s, Tick>,
+        inputs: Streams<'s, Tick>,
+        recipe: &Recipe,
+        control: Control,
+    ) -> Result<Trained<'s>> {
+        let (mesh, worker) = (self.graph.mesh(), scope.index());
+        let specs = self.all_stored()?;
+        let weights = Weights::first(&self.parameters, &specs, recipe, mesh, worker);
+        let (handle, later) = scope.feedback::<Batch>(Tick::new(1, 0));
+        let versions = first(scope, weights.shards()).concat(later);
+        let names = self.parameters.iter().map(|p| p.name.clone());
+        let parameters: Streams<'s, Tick> = names.zip(sort(versions, specs.len())).collect();
+        let mut feeds = inputs;
+        feeds.extend(parameters.iter().map(|(name, s)| (name.clone(), s.clone())));
+        let wiring = Wiring {
+            in_flight: control.in_flight,
+            ..Wiring::default()
+        };
+        let wired = self.graph.wire_with(feeds, wiring)?;
+
+        let outputs = wired.outputs();
+        let (loss, spec) = self.output(&outputs, "loss")?;
+        let seeds = seeds(loss, spec.dual()?, mesh)?;
+        let asked: Vec<&str> = self.parameters.iter().map(|p| p.name.as_str()).collect();
+        let seeds = BTreeMap::from([("loss".to_owned(), seeds)]);
+        let mut cotangents = self.graph.backward(&wired, seeds, &asked)?;
+
+        let mut sources = Vec::new();
+        for (slot, name) in [(LOSS, "loss"), (COUNT, "count")] {
+            let (stream, spec) = self.output(&outputs, name)?;
+            sources.push(Source { stream, spec, slot });
+        }
+        let mut gradients = Vec::new();
+        for (i, (parameter, spec)) in self.parameters.iter().zip(specs).enumerate() {
+            let cotangent = cotangents.remove(&parameter.name);
+            let cotangent = cotangent.ok_or_else(|| missing(&parameter.name))?;
+            let stored = spec.dual()?.relayout(mesh, &spec.layout)?;
+            let gradient = relayout(cotangent, &stored);
+            gradients.push(keyed(gradient.clone(), i as u64));
+            sources.push(Source {
+                stream: gradient,
+                spec,
+                slot: SQUARES + i,
+            });
+        }
+        let partial = tally::totals(mesh, &sources);
+        let whole = partial.relayout(mesh, &advect_engine::Layout::same(mesh))?;
+        let totals = relayout(tally::tally(mesh, sources, control.stop), &whole);
+        let gradients = scope.concatenate(gradients);
+        let (next, reports) = update(gradients, totals, &weights, recipe.clone());
+        next.connect_loop(handle);
+        Ok(Trained {
+            reports,
+            parameters,
+            weights,
+            kept: wired.kept(),
+        })
+    }
+
+    /// The parameters as they are stored.
+    fn all_stored(&self) -> Result<Vec<Spec>> {
+        let known = self.graph.parameters().count();
+        if known != self.parameters.len() {
+            return Err(EngineError::Operator {
+                operator: "Trainable".to_owned(),
+                why: format!(
+                    "the graph has {known} parameters and {} have first values; give each its own",
+                    self.parameters.len()
+                ),
+            });
+        }
+        self.parameters
+            .iter()
+            .map(|p| self.stored(&p.name))
+            .collect()
+    }
+
+    /// A parameter as it is stored.
+    pub(super) fn stored(&self, name: &str) -> Result<Spec> {
+        let found = self.graph.parameters().find(|(n, _)| *n == name);
+        let (_, value) = found.ok_or_else(|| missing(name))?;
+        let spec = self.graph.spec(value).clone();
+        let stored = |p: &Placement| matches!(p, Placement::Same | Placement::Split { .. });
+        if spec.layout.axes.iter().all(stored) {
+            return Ok(spec);
+        }
+        Err(EngineError::Layout {
+            layout: spec.layout.to_string(),
+            why: format!("'{name}' is stored cut or whole; relayout it to where it is used"),
+        })
+    }
+
+    /// The stream of an output among `outputs`, and what it is.
+    pub(super) fn output<'s>(
+        &self,
+        outputs: &Streams<'s, Tick>,
+        name: &str,
+    ) -> Result<(Stream<'s, Tick, Batch>, Spec)> {
+        let found = self.graph.outputs().find(|(n, _)| *n == name);
+        let (found, stream) = found.zip(outputs.get(name)).ok_or_else(|| missing(name))?;
+        Ok((stream.clone(), self.graph.spec(found.1).clone()))
+    }
+}
+
+fn missing(name: &str) -> EngineError {
+    EngineError::Operator {
+        operator: "Trainable".to_owned(),
+        why: format!("the graph has no '{name}'; a loop needs outputs 'loss' and 'count'"),
+    }
+}
+
+/// The first version.
+fn first<'s>(scope: Scope<'s, Tick>, shards: Vec<Shard>) -> Stream<'s, Tick, Batch> {
+    source::<_, Batches, _, _>(scope, "First values", move |capability, _| {
+        let mut rest = Some((capability, shards));
+        move |output| {
+            if let Some((capability, shards)) = rest.take() {
+                let mut session = output.session(&capability);
+                shards.into_iter().for_each(|shard| session.give(shard));
+            }
+        }
+    })
+}
+
+/// One stream for each key.
+fn sort<'s>(stream: Stream<'s, Tick, Batch>, keys: usize) -> Vec<Stream<'s, Tick, Batch>> {
+    let mut builder = OperatorBuilder::new("Version".to_owned(), stream.scope());
+    let mut input = builder.new_input(stream, Pipeline);
+    let (mut outputs, mut streams) = (Vec::new(), Vec::new());
+    for _ in 0..keys {
+        let (output, stream) = builder.new_output::<Batch>();
+        outputs.push(OutputBuilder::<_, Batches>::from(output));
+        streams.push(stream);
+    }
+    builder.build(move |capabilities| {
+        drop(capabilities);
+        move |_| {
+            input.for_each(|cap, batch| {
+                let Some(time) = cap.stamp().elements().first() else {
+                    return;
+                };
+                for mut shard in batch.shards.drain(..) {
+                    let port = std::mem::take(&mut shard.key) as usize;
+                    let cap = cap.delayed(time, port);
+                    outputs[port].activate().session(&cap).give(shard);
+                }
+            });
+        }
+    });
+    streams
+}
+
+/// The same tensors under another key.
+fn keyed<'s>(stream: Stream<'s, Tick, Batch>, key: u64) -> Stream<'s, Tick, Batch> {
+    stream.unary::<Batches, _, _, _>(Pipeline, "Key", move |_, _| {
+        move |input, output| {
+            input.for_each(|cap, batch| {
+                let shards = batch.shards.drain(..).map(|mut shard| {
+                    shard.key = key;
+                    shard
+                });
+                output.session(&cap).give_iterator(shards);
+            });
+        }
+    })
+}
+
+/// A cotangent of 1 for every loss: this worker's piece of it.
+fn seeds<'s>(
+    losses: Stream<'s, Tick, Batch>,
+    dual: Spec,
+    mesh: &Mesh,
+) -> Result<Stream<'s, Tick, Batch>> {
+    let one = match dual.dtype {
+        advect_engine::DType::F32 => vec![1f32].into(),
+        _ => vec![1f64].into(),
+    };
+    let seed = dual.cut(mesh, 0, &one)?.swap_remove(losses.scope().index());
+    Ok(
+        losses.unary::<Batches, _, _, _>(Pipeline, "Seed", move |_, _| {
+            move |input, output| {
+                input.for_each(|cap, batch| {
+                    let seeds = batch.shards.drain(..).map(|loss| {
+                        let mut seed = seed.clone();
+                        seed.key = loss.key;
+                        seed
+                    });
+                    output.session(&cap).give_iterator(seeds);
+                });
+            }
+        }),
+    )
+}

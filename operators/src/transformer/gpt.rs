@@ -1,0 +1,214 @@
+//! GPT: a causal transformer over tokens, and the loss of the next one.
+//!
+//! Radford et al. (2019), *Language models are unsupervised multitask learners*: norms before blocks,
+//! learned positions, token table shared with the output; projections back into the residual stream
+//! start smaller by $\sqrt{2 L}$. Groups of heads may share keys and values (Ainslie et al. 2023, *GQA*).
+
+use advect_engine::graph::Value;
+use advect_engine::{DType, Result};
+use serde::{Deserialize, Serialize};
+
+use super::Strategy;
+use super::build::Build;
+use crate::attention::Attention;
+use crate::loss::{Count, CrossEntropy, VocabularyPartial};
+use crate::network::rules::refuse;
+use crate::network::{Add, Bias, Embedding, Linear, Pointwise};
+use crate::training::{Initial, Trainable};
+
+/// Spread of first weights.
+const DEVIATION: f64 = 0.02;
+
+/// The function between the two maps of a feed-forward block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Activation {
+    /// $x \Phi(x)$.
+    Gelu,
+    /// $x / (1 + e^{-x})$.
+    Silu,
+}
+
+/// Extents of a GPT.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Gpt {
+    /// V, number of tokens.
+    pub vocabulary: usize,
+    /// s, positions.
+    pub context: usize,
+    /// L, number of blocks.
+    pub layers: usize,
+    /// h, width of the residual stream.
+    pub width: usize,
+    /// Number of heads.
+    pub heads: usize,
+    /// g, number of groups of heads that share keys and values: `heads` for ordinary attention.
+    pub groups: usize,
+    /// d, width of a head.
+    pub head: usize,
+    /// f, width of the feed-forward blocks.
+    pub hidden: usize,
+    /// Their function.
+    pub activation: Activation,
+}
+
+impl Gpt {
+    /// Number of parameters.
+    pub fn parameters(&self) -> usize {
+        let Gpt {
+            width: h,
+            hidden: f,
+            heads,
+            groups,
+            head: d,
+            ..
+        } = *self;
+        let attention = (h + 1) * (heads + 2 * groups) * d + heads * d * h + h;
+        let block = 4 * h + attention + (h + 1) * f + f * h + h;
+        (self.vocabulary + self.context) * h + self.layers * block + 2 * h
+    }
+
+    /// The graph of the loss of `samples` windows a micro-batch: inputs `tokens` and `targets`
+    /// `[samples, context]` (`I64`; a negative target is none), outputs `loss` in nats, summed, and
+    /// `count`.
+    ///
+    /// # Errors
+    /// If the extents do not fit each other.
+    pub fn train(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
+        let mut build = Build::new(strategy, dtype);
+        let logits = self.logits(samples, &mut build)?;
+        let targets = build.numbers("targets", [samples, self.context])?;
+        let parts = build.graph.apply_all(
+            "vocabulary",
+            std::sync::Arc::new(VocabularyPartial),
+            &[logits, targets],
+        )?;
+        let finished = build.finished();
+        let rows = build.graph.relayout(parts[0], &finished)?;
+        let hits = build.graph.relayout(parts[1], &finished)?;
+        let targets = build.graph.relayout(targets, &finished)?;
+        let loss = build.apply("cross-entropy", CrossEntropy, &[rows, hits, targets])?;
+        let count = build.apply("count targets", Count, &[targets])?;
+        build.graph.output("loss", loss)?;
+        build.graph.output("count", count)?;
+        Ok(Trainable {
+            graph: build.graph,
+            parameters: build.parameters,
+        })
+    }
+
+    /// The graph of the logits `[samples, context, vocabulary]` of `samples` windows: input `tokens`,
+    /// output `logits`, parameters named as in [`Gpt::train`].
+    ///
+    /// # Errors
+    /// If the extents do not fit each other.
+    pub fn infer(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
+        let mut build = Build::new(strategy, dtype);
+        let logits = self.logits(samples, &mut build)?;
+        build.graph.output("logits", logits)?;
+        Ok(Trainable {
+            graph: build.graph,
+            parameters: build.parameters,
+        })
+    }
+
+    fn logits(&self, samples: usize, build: &mut Build<'_>) -> Result<Value> {
+        self.check()?;
+        let h = self.width;
+        let start = Initial::Normal {
+            deviation: DEVIATION,
+        };
+        let tokens = build.numbers("tokens", [samples, self.context])?;
+        let table = build.parameter("tokens.weight", &[self.vocabulary, h], Some(0), start)?;
+        let places = build.parameter("positions.weight", &[self.context, h], None, start)?;
+        let found = build.apply("tokens.rows", Embedding, &[tokens, table])?;
+        let residual = build.residual();
+        let found = build.graph.relayout(found, &residual)?;
+        let places = build.beside(places)?;
+        let mut x = build.apply("positions", Bias, &[found, places])?;
+        for layer in 0..self.layers {
+            x = self.attend(build, &format!("block {layer}.attention"), x)?;
+            x = self.feed_forward(build, &format!("block {layer}.feed-forward"), x)?;
+        }
+        let x = build.norm("norm", x, h)?;
+        let inner = build.inner(None);
+        let x = build.graph.relayout(x, &inner)?;
+        build.apply("logits", Linear::LAST.transposed(), &[x, table])
+    }
+
+    fn attend(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {
+        let (h, g, d) = (self.width, self.groups, self.head);
+        let r = self.heads / g.max(1);
+        let normed = build.norm(&format!("{name}.norm"), x, h)?;
+        let inner = build.inner(None);
+        let normed = build.graph.relayout(normed, &inner)?;
+        let q = build.linear(
+            &format!("{name}.query"),
+            normed,
+            &[h, g, r, d],
+            1,
+            DEVIATION,
+        )?;
+        let kv = build.linear(
+            &format!("{name}.key-value"),
+            normed,
+            &[h, 2, g, d],
+            2,
+            DEVIATION,
+        )?;
+        let (queries, keys) = (build.attended(2), build.attended(3));
+        let q = build.graph.relayout(q, &queries)?;
+        let kv = build.graph.relayout(kv, &keys)?;
+        let y = build.apply(name, Attention { causal: true }, &[q, kv])?;
+        let heads = build.inner(Some(2));
+        let y = build.graph.relayout(y, &heads)?;
+        let y = build.back(
+            &format!("{name}.output"),
+            y,
+            &[g, r, d, h],
+            self.back_deviation(),
+        )?;
+        build.apply(&format!("{name}.residual"), Add, &[x, y])
+    }
+
+    fn feed_forward(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {
+        let (h, f) = (self.width, self.hidden);
+        let normed = build.norm(&format!("{name}.norm"), x, h)?;
+        let inner = build.inner(None);
+        let normed = build.graph.relayout(normed, &inner)?;
+        let up = build.linear(&format!("{name}.up"), normed, &[h, f], 1, DEVIATION)?;
+        let function = match self.activation {
+            Activation::Gelu => Pointwise::Gelu,
+            Activation::Silu => Pointwise::Silu,
+        };
+        let y = build.apply(&format!("{name}.activation"), function, &[up])?;
+        let y = build.back(&format!("{name}.down"), y, &[f, h], self.back_deviation())?;
+        build.apply(&format!("{name}.residual"), Add, &[x, y])
+    }
+
+    fn back_deviation(&self) -> f64 {
+        DEVIATION / (2.0 * self.layers.max(1) as f64).sqrt()
+    }
+
+    fn check(&self) -> Result<()> {
+        let extents = [
+            ("vocabulary", self.vocabulary),
+            ("context", self.context),
+            ("width", self.width),
+            ("heads", self.heads),
+            ("groups", self.groups),
+            ("head", self.head),
+            ("hidden", self.hidden),
+        ];
+        if let Some((name, _)) = extents.iter().find(|(_, n)| *n == 0) {
+            return refuse("Gpt", format!("{name} is 0; give it at least 1"));
+        }
+        if self.heads % self.groups != 0 {
+            let (heads, groups) = (self.heads, self.groups);
+            let why = format!("{heads} heads in {groups} groups; choose a divisor of the heads");
+            return refuse("Gpt", why);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,256 @@
+//! Every layout trains the same model. Three families:
+//!
+//! * `equal_*`: losses, norms and all parameters after five clipped AdamW steps, against one worker.
+//! * `step_*`: a step is what passes the frontier, however it is cut into micro-batches.
+//! * `refuse_*`: what cannot be trained says why.
+
+mod job;
+
+use advect_engine::Fabric;
+use advect_operators::transformer::{Context, Gpt, Role, Strategy};
+
+use job::{Learned, Micro, batches, model, recipe, train};
+
+/// Relative difference that is allowed (the reference's D1).
+const LIMIT: f64 = 1e-10;
+
+fn on(model: &Gpt, axes: &[(Role, usize)], batches: &[Vec<Micro>]) -> Learned {
+    let strategy = Strategy::new(axes).expect("axes with workers");
+    let fabric = Fabric::Threads(strategy.mesh().workers());
+    train(model, &strategy, &recipe(), batches, &fabric, None)
+        .unwrap_or_else(|e| panic!("{strategy}: {e}"))
+}
+
+fn near(place: &str, a: &Learned, b: &Learned) {
+    assert_eq!(a.reports.len(), b.reports.len(), "{place}: steps");
+    for (x, y) in a.reports.iter().zip(&b.reports) {
+        let (dl, dn) = (
+            (x.loss - y.loss).abs() / x.loss,
+            (x.norm - y.norm).abs() / x.norm,
+        );
+        assert!(
+            x.targets == y.targets && dl <= LIMIT && dn <= LIMIT,
+            "{place}: {x:?}, {y:?}"
+        );
+    }
+    for (name, x) in &a.parameters {
+        let y = &b.parameters[name];
+        let square = |of: f64| of * of;
+        let size = x.iter().map(|x| square(*x)).sum::<f64>().sqrt();
+        let apart = x
+            .iter()
+            .zip(y)
+            .map(|(x, y)| square(x - y))
+            .sum::<f64>()
+            .sqrt();
+        assert!(
+            x.len() == y.len() && apart <= LIMIT * size,
+            "{place}: {name} by {apart} of {size}"
+        );
+    }
+}
+
+/// One role on 2, 3, 4 and 8 workers: samples, heads, columns, vocabulary and positions are cut as
+/// unevenly as they come.
+#[test]
+fn equal_on_one_axis() {
+    let model = model();
+    let batches = batches(&model, 5, 2, 4);
+    let alone = on(&model, &[(Role::Data, 1)], &batches);
+    let loss = |step: usize| alone.reports[step].loss;
+    assert!(loss(4) < loss(0), "it learns: {:?}", alone.reports);
+    assert!(
+        alone.reports.iter().all(|r| r.norm > 0.5),
+        "every step is clipped"
+    );
+    for role in [
+        Role::Data,
+        Role::Sharded,
+        Role::Tensor,
+        Role::Sequence,
+        Role::Context(Context::Gather),
+        Role::Context(Context::Heads),
+    ] {
+        for workers in [2, 3, 4, 8] {
+            let place = format!("{role} {workers}");
+            near(&place, &alone, &on(&model, &[(role, workers)], &batches));
+        }
+    }
+}
+
+/// Groups of heads that share keys, more workers than groups, heads that no number of workers divides.
+#[test]
+fn equal_with_uneven_heads() {
+    let model = Gpt {
+        heads: 6,
+        groups: 3,
+        head: 7,
+        hidden: 30,
+        layers: 2,
+        vocabulary: 61,
+        ..model()
+    };
+    let batches = batches(&model, 5, 1, 3);
+    let alone = on(&model, &[(Role::Data, 1)], &batches);
+    for axes in [
+        [(Role::Tensor, 4), (Role::Data, 1)],
+        [(Role::Sequence, 2), (Role::Sharded, 2)],
+        [(Role::Context(Context::Heads), 4), (Role::Data, 1)],
+    ] {
+        near(&format!("{axes:?}"), &alone, &on(&model, &axes, &batches));
+    }
+}
+
+/// Four axes of two workers each, in all 24 orders.
+#[test]
+fn equal_in_every_order_of_four_axes() {
+    let model = Gpt {
+        layers: 1,
+        ..model()
+    };
+    let batches = batches(&model, 5, 1, 4);
+    let alone = on(&model, &[(Role::Data, 1)], &batches);
+    let roles = [
+        Role::Data,
+        Role::Sharded,
+        Role::Sequence,
+        Role::Context(Context::Gather),
+    ];
+    let mut orders = Vec::new();
+    for code in 0..256usize {
+        let order = [code & 3, code >> 2 & 3, code >> 4 & 3, code >> 6];
+        if (0..4).all(|i| order.contains(&i)) {
+            orders.push(order.map(|i| (roles[i], 2)));
+        }
+    }
+    assert_eq!(orders.len(), 24);
+    for axes in orders {
+        near(&format!("{axes:?}"), &alone, &on(&model, &axes, &batches));
+    }
+}
+
+/// Twelve samples in 1, 2, 3, 4 or 6 micro-batches are one step, on any layout.
+#[test]
+fn step_of_any_micro_batches() {
+    let model = Gpt {
+        layers: 1,
+        ..model()
+    };
+    let whole = batches(&model, 5, 1, 12);
+    let alone = on(&model, &[(Role::Data, 1)], &whole);
+    for micros in [2, 3, 4, 6] {
+        let n = 12 / micros * model.context;
+        let cut = |(tokens, targets): &Micro| -> Vec<Micro> {
+            let part = |of: &Vec<i64>, j: usize| of[j * n..(j + 1) * n].to_vec();
+            (0..micros)
+                .map(|j| (part(tokens, j), part(targets, j)))
+                .collect()
+        };
+        let cut: Vec<Vec<Micro>> = whole.iter().map(|step| cut(&step[0])).collect();
+        for role in [Role::Data, Role::Sharded, Role::Tensor] {
+            let place = format!("{micros} micro-batches, {role}");
+            near(&place, &alone, &on(&model, &[(role, 2)], &cut));
+        }
+    }
+}
+
+/// One or two micro-batches in work at once give the bits of all at once, and less is kept.
+#[test]
+fn step_in_few_at_once_has_the_same_bits() {
+    let model = Gpt {
+        layers: 2,
+        ..model()
+    };
+    let batches = batches(&model, 3, 6, 4);
+    for axes in [
+        [(Role::Data, 2), (Role::Tensor, 2)],
+        [(Role::Sharded, 2), (Role::Sequence, 2)],
+    ] {
+        let strategy = Strategy::new(&axes).expect("axes with workers");
+        let train = |in_flight| {
+            train(
+                &model,
+                &strategy,
+                &recipe(),
+                &batches,
+                &Fabric::Threads(4),
+                in_flight,
+            )
+            .unwrap_or_else(|e| panic!("{strategy}, {in_flight:?}: {e}"))
+        };
+        let (all, two, one) = (train(None), train(Some(2)), train(Some(1)));
+        assert!(all.parameters == two.parameters && two.parameters == one.parameters);
+        for worker in 0..4 {
+            let of = |learned: &Learned| learned.peak[worker];
+            assert!(of(&two) <= 2 * of(&one), "{} and {}", of(&two), of(&one));
+            assert!(
+                of(&all) > 3 * of(&one),
+                "the limit bites: {} and {}",
+                of(&all),
+                of(&one)
+            );
+        }
+    }
+}
+
+/// The same run twice has the same bits.
+#[test]
+fn step_has_the_same_bits_every_time() {
+    let model = Gpt {
+        layers: 1,
+        ..model()
+    };
+    let batches = batches(&model, 3, 3, 4);
+    for axes in [
+        [(Role::Data, 2), (Role::Tensor, 2)],
+        [(Role::Sharded, 2), (Role::Sequence, 2)],
+    ] {
+        let [a, b] = [(), ()].map(|()| on(&model, &axes, &batches));
+        assert!(
+            a.reports == b.reports && a.parameters == b.parameters,
+            "{axes:?}"
+        );
+    }
+}
+
+/// A step without a target, and a loss that is no number, end the job with the place and the mend.
+#[test]
+fn refuse_what_has_no_gradient() {
+    let model = Gpt {
+        layers: 1,
+        ..model()
+    };
+    let strategy = Strategy::new(&[(Role::Data, 2)]).expect("axes with workers");
+    let mut none = batches(&model, 2, 1, 2);
+    none[1][0].1.fill(-1);
+    let said = train(
+        &model,
+        &strategy,
+        &recipe(),
+        &none,
+        &Fabric::Threads(2),
+        None,
+    )
+    .expect_err("nothing to learn from")
+    .to_string();
+    assert!(
+        said.contains("step 1") && said.contains("no target"),
+        "{said}"
+    );
+    let mut wild = recipe();
+    wild.schedule.peak = 1e300;
+    let said = train(
+        &model,
+        &strategy,
+        &wild,
+        &batches(&model, 4, 1, 2),
+        &Fabric::Threads(2),
+        None,
+    )
+    .expect_err("it leaves the numbers")
+    .to_string();
+    assert!(
+        said.contains("Update on worker") && said.contains("learning rate"),
+        "{said}"
+    );
+}

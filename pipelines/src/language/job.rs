@@ -1,0 +1,212 @@
+//! The dataflow of `language` on one worker.
+//!
+//! ```text
+//! Windows ──► training loop ─┬─► reports ──► pace of the windows
+//!                            └─► versions ─┬─► Select ──► validation
+//!                                          └─► Select ──► test, whole parameters
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use advect_engine::fabric::Context;
+use advect_engine::graph::Streams;
+use advect_engine::source::Pace;
+use advect_engine::{EngineError, Shard, Tick};
+use advect_operators::training::{Control, Evaluation, Report, Trainable, select};
+use timely::dataflow::operators::{Inspect, Probe};
+use timely::dataflow::{ProbeHandle, Scope};
+use timely::worker::Worker;
+
+use super::corpus::Corpus;
+use super::load::{Loader, Starts};
+use super::settings::Settings;
+use super::windows::Windows;
+use crate::pipeline::Stop;
+
+/// Steps whose batches are there before the step before them is done.
+const AHEAD: u64 = 1;
+
+/// What every worker of a process shares.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) corpus: Corpus,
+    pub(crate) trainable: Trainable,
+    pub(crate) stop: Stop,
+}
+
+/// What is told as it happens, on every worker alike.
+pub(crate) enum Event {
+    /// A step was taken.
+    Step(Report),
+    /// A version was validated.
+    Validated(Evaluation),
+    /// The last version was tested.
+    Tested(Evaluation),
+}
+
+/// The text for a loader.
+struct Text(Arc<Shared>);
+
+impl AsRef<[u8]> for Text {
+    fn as_ref(&self) -> &[u8] {
+        &self.0.corpus.tokens
+    }
+}
+
+/// Runs the job on this worker; gives the whole parameters of the last version, if it was reached.
+///
+/// # Errors
+/// If the graph cannot be wired.
+pub(crate) fn run(
+    worker: &mut Worker,
+    context: &Context,
+    shared: &Arc<Shared>,
+    heard: impl FnMut(Event) + 'static,
+) -> Result<BTreeMap<String, Shard>, EngineError> {
+    let probe = ProbeHandle::new();
+    let whole: Rc<RefCell<BTreeMap<String, Shard>>> = Rc::default();
+    let heard: Heard = Rc::new(RefCell::new(heard));
+    worker.dataflow::<Tick, _, _>(|scope| wire(scope, shared, &heard, &whole, &probe))?;
+    context.drive(worker, || !probe.done());
+    Ok(whole.take())
+}
+
+type Heard = Rc<RefCell<dyn FnMut(Event)>>;
+
+fn wire<'s>(
+    scope: Scope<'s, Tick>,
+    shared: &Arc<Shared>,
+    heard: &Heard,
+    whole: &Rc<RefCell<BTreeMap<String, Shard>>>,
+    probe: &ProbeHandle<Tick>,
+) -> Result<(), EngineError> {
+    let (settings, trainable) = (&shared.settings, &shared.trainable);
+    let steps = settings.recipe.schedule.steps;
+    let text: Rc<dyn AsRef<[u8]>> = Rc::new(Text(Arc::clone(shared)));
+    let end = Rc::new(Cell::new(steps));
+    let pace: Pace<Tick> = Pace::new(AHEAD, |time| time.step);
+    let load = |name: &str, end: &Rc<Cell<u64>>, samples: Box<dyn FnMut(u64) -> Vec<Starts>>| {
+        let (text, end) = (Rc::clone(&text), Rc::clone(end));
+        let loader = Loader { text, samples, end };
+        loader.wire(scope, name, &trainable.graph, &pace)
+    };
+
+    let inputs = load("Windows", &end, Box::new(training(shared)))?;
+    let stop = shared.stop.clone();
+    let control = Control {
+        in_flight: Some(settings.in_flight),
+        stop: Rc::new(move || stop.is_set()),
+    };
+    let trained = trainable.wire(scope, inputs, &settings.recipe, control)?;
+    let (told, last) = (Rc::clone(heard), Rc::clone(&end));
+    let reports = trained.reports.inspect(move |report: &Report| {
+        if report.stop {
+            // all that the pace has let out on any worker by now
+            last.set(last.get().min(report.step + AHEAD + 1));
+        }
+        (told.borrow_mut())(Event::Step(*report));
+    });
+    pace.follow(reports).probe_with(probe);
+
+    let versions = |chosen: Box<dyn Fn(u64) -> bool>| {
+        let chosen: Rc<dyn Fn(u64) -> bool> = chosen.into();
+        select(&trained.parameters, move |step| chosen(step))
+    };
+    let evaluate = |parameters: Streams<'s, Tick>,
+                    inputs: Streams<'s, Tick>,
+                    kind: fn(Evaluation) -> Event| {
+        let told = Rc::clone(heard);
+        let found = trainable.evaluate(parameters, inputs, Some(settings.in_flight))?;
+        let seen = found.inspect(move |found| (told.borrow_mut())(kind(*found)));
+        seen.probe_with(probe);
+        Ok::<_, EngineError>(())
+    };
+    let every = Rc::new(Cell::new(steps + 1));
+    let (validating, reached) = (Arc::clone(shared), Rc::clone(&end));
+    // a run that is stopped is not validated any more
+    let validates = move |step| validating.settings.validates(step) && reached.get() == steps;
+    let samples = settings.validation.samples;
+    let windows = contiguous(shared, shared.corpus.validate(), samples);
+    let when = validates.clone();
+    let batches = move |step| {
+        if when(step) {
+            windows.clone()
+        } else {
+            Vec::new()
+        }
+    };
+    let inputs = load("Validation windows", &every, Box::new(batches))?;
+    evaluate(
+        versions(Box::new(validates.clone())),
+        inputs,
+        Event::Validated,
+    )?;
+
+    let windows = contiguous(shared, shared.corpus.test(), usize::MAX);
+    let when = validates.clone();
+    let last = move |step: u64| step == steps && when(step);
+    let when = last.clone();
+    let batches = move |step| {
+        if when(step) {
+            windows.clone()
+        } else {
+            Vec::new()
+        }
+    };
+    let inputs = load("Test windows", &every, Box::new(batches))?;
+    evaluate(versions(Box::new(last.clone())), inputs, Event::Tested)?;
+
+    for (name, stream) in trainable.gather(versions(Box::new(last)))? {
+        let whole = Rc::clone(whole);
+        let seen = stream.inspect_core(move |event| {
+            if let Ok((_, batch)) = event {
+                for shard in &batch.shards {
+                    whole.borrow_mut().insert(name.clone(), shard.clone());
+                }
+            }
+        });
+        seen.probe_with(probe);
+    }
+    Ok(())
+}
+
+/// The micro-batches of a step of training.
+fn training(shared: &Arc<Shared>) -> impl FnMut(u64) -> Vec<Starts> + 'static {
+    let (settings, part) = (&shared.settings, shared.corpus.train());
+    let windows = Windows::new(part.len(), settings.model.context, settings.recipe.seed);
+    let (batching, mut windows) = (settings.batching, windows);
+    move |step| {
+        let first = step * batching.step() as u64;
+        let micro = |j: usize| {
+            let from = first + (j * batching.moment()) as u64;
+            let samples = from..from + batching.moment() as u64;
+            // a part without a window was refused when the text was read
+            samples
+                .map(|n| windows.as_mut().map(|w| part.start + w.start(n)))
+                .collect()
+        };
+        (0..batching.accumulation()).map(micro).collect()
+    }
+}
+
+/// The first windows of a part of the text side by side, at most `samples` of them, as micro-batches;
+/// the last is filled up with none.
+fn contiguous(shared: &Shared, part: Range<usize>, samples: usize) -> Vec<Starts> {
+    let (settings, context) = (&shared.settings, shared.settings.model.context);
+    let starts: Vec<Option<usize>> = (part.clone().step_by(context))
+        .take_while(|start| start + context < part.end)
+        .take(samples.max(1))
+        .map(Some)
+        .collect();
+    let moment = settings.batching.moment();
+    let filled = |chunk: &[Option<usize>]| {
+        let mut chunk = chunk.to_vec();
+        chunk.resize(moment, None);
+        chunk
+    };
+    starts.chunks(moment).map(filled).collect()
+}

@@ -1,0 +1,244 @@
+//! The configuration of `language`, read and checked.
+
+use advect_engine::{DType, Fabric};
+use advect_operators::training::{Batching, Fall, Method, Recipe, Samples, Schedule};
+use advect_operators::transformer::{Activation, Gpt, Role, Strategy};
+use serde::Deserialize;
+
+use crate::config::Config;
+use crate::error::Result;
+
+/// What a token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Alphabet {
+    /// A byte.
+    Bytes,
+    /// A base of a genome: A, C, G, T, or N for what is not known.
+    Bases,
+}
+
+impl Alphabet {
+    /// Number of tokens.
+    pub(crate) fn size(self) -> usize {
+        match self {
+            Alphabet::Bytes => 256,
+            Alphabet::Bases => 5,
+        }
+    }
+
+    /// What one is called.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Alphabet::Bytes => "byte",
+            Alphabet::Bases => "base",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Text {
+    pub(crate) file: String,
+    pub(crate) alphabet: Alphabet,
+    pub(crate) validate: usize,
+    pub(crate) test: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Precision {
+    F32,
+    F64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Model {
+    context: usize,
+    layers: usize,
+    width: usize,
+    heads: usize,
+    groups: usize,
+    hidden: usize,
+    activation: Activation,
+    precision: Precision,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Layout {
+    mesh: String,
+    in_flight: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Training {
+    steps: u64,
+    rate: f64,
+    floor: f64,
+    warm_up: u64,
+    fall: Fall,
+    decay: f64,
+    clip: f64,
+    seed: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Validation {
+    pub(crate) every: u64,
+    pub(crate) samples: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sample {
+    pub(crate) prompt: String,
+    pub(crate) tokens: usize,
+    pub(crate) temperature: f64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    #[serde(rename = "data")]
+    _data: String,
+    text: Text,
+    model: Model,
+    layout: Layout,
+    samples: Samples,
+    training: Training,
+    optimizer: Method,
+    validation: Validation,
+    sample: Sample,
+}
+
+/// Everything that a run is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) text: Text,
+    pub(crate) model: Gpt,
+    pub(crate) dtype: DType,
+    pub(crate) strategy: Strategy,
+    pub(crate) in_flight: usize,
+    pub(crate) batching: Batching,
+    pub(crate) recipe: Recipe,
+    pub(crate) validation: Validation,
+    pub(crate) sample: Sample,
+}
+
+impl Settings {
+    /// Reads the configuration of a run on `fabric`.
+    ///
+    /// # Errors
+    /// If a value does not fit, is out of range, or the mesh is not of all workers.
+    pub(crate) fn read(config: &Config, fabric: &Fabric) -> Result<Self> {
+        let raw: Raw = config.read()?;
+        let strategy = strategy(config, &raw.layout.mesh, fabric)?;
+        let batching =
+            Batching::new(raw.samples, &strategy).map_err(|e| config.wrong("samples.step", e))?;
+        let (model, training) = (&raw.model, &raw.training);
+        let positive = [
+            ("model.context", model.context),
+            ("model.width", model.width),
+            ("model.heads", model.heads),
+            ("model.groups", model.groups),
+            ("model.hidden", model.hidden),
+            ("layout.in_flight", raw.layout.in_flight),
+            ("validation.every", raw.validation.every as usize),
+            ("training.steps", training.steps as usize),
+        ];
+        for (key, value) in positive {
+            config.require(key, value > 0, "must be at least 1")?;
+        }
+        let whole = model.width % model.heads == 0;
+        config.require("model.heads", whole, "must divide model.width")?;
+        let shared = model.heads % model.groups == 0;
+        config.require("model.groups", shared, "must divide model.heads")?;
+        let finite = |x: f64| x.is_finite() && x >= 0.0;
+        for (key, value) in [
+            ("training.rate", training.rate),
+            ("training.floor", training.floor),
+            ("training.decay", training.decay),
+            ("training.clip", training.clip),
+            ("sample.temperature", raw.sample.temperature),
+        ] {
+            config.require(key, finite(value), "must be a number from 0 on")?;
+        }
+        Ok(Settings {
+            model: Gpt {
+                vocabulary: raw.text.alphabet.size(),
+                context: model.context,
+                layers: model.layers,
+                width: model.width,
+                heads: model.heads,
+                groups: model.groups,
+                head: model.width / model.heads,
+                hidden: model.hidden,
+                activation: model.activation,
+            },
+            dtype: match model.precision {
+                Precision::F32 => DType::F32,
+                Precision::F64 => DType::F64,
+            },
+            recipe: Recipe {
+                method: raw.optimizer,
+                schedule: Schedule {
+                    peak: training.rate,
+                    floor: training.floor,
+                    warm_up: training.warm_up,
+                    steps: training.steps,
+                    fall: training.fall,
+                },
+                decay: training.decay,
+                clip: Some(training.clip).filter(|clip| *clip > 0.0),
+                seed: training.seed,
+            },
+            text: raw.text,
+            in_flight: raw.layout.in_flight,
+            validation: raw.validation,
+            sample: raw.sample,
+            strategy,
+            batching,
+        })
+    }
+
+    /// Whether the version before step `step` is validated: every so often, and the last.
+    pub(crate) fn validates(&self, step: u64) -> bool {
+        step == self.recipe.schedule.steps || (step > 0 && step % self.validation.every == 0)
+    }
+}
+
+/// Workers of the mesh that is asked for; one if that is left open.
+pub(crate) fn workers(config: &Config) -> Result<usize> {
+    let raw: Raw = config.read()?;
+    match raw.layout.mesh.as_str() {
+        AUTO => Ok(1),
+        named => Ok(parsed(config, named)?.mesh().workers()),
+    }
+}
+
+/// Every worker has its own samples.
+const AUTO: &str = "auto";
+
+fn parsed(config: &Config, mesh: &str) -> Result<Strategy> {
+    let why = |e: advect_engine::EngineError| config.wrong("layout.mesh", e);
+    Ok(mesh.parse().map_err(why)?)
+}
+
+/// The mesh that is asked for, if it is of all workers.
+fn strategy(config: &Config, mesh: &str, fabric: &Fabric) -> Result<Strategy> {
+    let workers = fabric.workers();
+    let strategy = match mesh {
+        AUTO => Strategy::new(&[(Role::Data, workers)])?,
+        named => parsed(config, named)?,
+    };
+    let why = format!(
+        "has {0} workers and the run {workers}; start it with -w {0} or change an axis",
+        strategy.mesh().workers()
+    );
+    config.require("layout.mesh", strategy.mesh().workers() == workers, &why)?;
+    Ok(strategy)
+}
