@@ -11,11 +11,12 @@
 //! | [`assimilation`] | ensemble filters, variational baselines and scores |
 //! | [`twin`] | twin experiments: truth, observations, filter and score from one configuration |
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod assimilation;
 pub mod attention;
 pub mod cycle;
+mod kernels;
 pub mod laws;
 pub mod loss;
 pub mod models;

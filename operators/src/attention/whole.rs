@@ -21,6 +21,7 @@ use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
+use crate::kernels::{self, highest, wide};
 use crate::network::real::{Real, with_real};
 use crate::network::rules::{layout, reals, refuse};
 
@@ -153,7 +154,7 @@ impl Operator for Attention {
                     let n = QUERIES.min(view.n - first);
                     let [q, given, y] = [q, given, y].map(|of| view.queries(of, head, first, n));
                     let along: Vec<T> =
-                        given.chunks_exact(view.d).zip(y.chunks_exact(view.d)).map(dot).collect();
+                        given.chunks_exact(view.d).zip(y.chunks_exact(view.d)).map(|(a, b)| kernels::dot(a, b)).collect();
                     let block = Block { first, q };
                     let mut sums = vec![T::of(0.0); n * view.d];
                     view.key_blocks(&block, |keys| {
@@ -162,10 +163,7 @@ impl Operator for Attention {
                         view.gather(&mut to_v[part.clone()], &p, &given, T::of(1.0));
                         let mut s = vec![T::of(0.0); p.len()];
                         view.times(&mut s, &given, &v[part.clone()], Times::Transposed, T::of(1.0));
-                        let rows = s.chunks_exact_mut(keys.len()).zip(p.chunks_exact(keys.len()));
-                        for ((s, p), &along) in rows.zip(&along) {
-                            s.iter_mut().zip(p).for_each(|(s, &p)| *s = p * (*s - along));
-                        }
+                        through(&mut s, &p, &along);
                         view.times(&mut sums, &s, &k[part.clone()], Times::Plain, scale);
                         view.gather(&mut to_k[part], &s, &block.q, scale);
                     });
@@ -255,8 +253,11 @@ impl View {
 
     /// `n` queries from `first` on, contiguous.
     fn queries<T: Real>(&self, of: &[T], head: Head, first: usize, n: usize) -> Vec<T> {
-        let rows = (first..first + n).map(|i| &of[self.row(head, i) * self.d..][..self.d]);
-        rows.flatten().copied().collect()
+        let mut rows = Vec::with_capacity(n * self.d);
+        for i in first..first + n {
+            rows.extend_from_slice(&of[self.row(head, i) * self.d..][..self.d]);
+        }
+        rows
     }
 
     fn put<T: Real>(&self, to: &mut [T], head: Head, first: usize, rows: &[T]) {
@@ -272,8 +273,11 @@ impl View {
 
     /// All keys (0) or values (1) of a head, contiguous.
     fn keys<T: Real>(&self, of: &[T], head: Head, which: usize) -> Vec<T> {
-        let rows = (0..self.t).map(|j| &of[self.key(head, which, j)..][..self.d]);
-        rows.flatten().copied().collect()
+        let mut rows = Vec::with_capacity(self.t * self.d);
+        for j in 0..self.t {
+            rows.extend_from_slice(&of[self.key(head, which, j)..][..self.d]);
+        }
+        rows
     }
 
     fn add_keys<T: Real>(&self, to: &mut [T], head: Head, which: usize, rows: &[T]) {
@@ -324,10 +328,8 @@ impl View {
         log: impl Fn(usize) -> T,
     ) -> Vec<T> {
         let mut p = self.scores(block, k, keys);
-        for (i, row) in p.chunks_exact_mut(keys.len()).enumerate() {
-            let log = log(i);
-            row.iter_mut().for_each(|s| *s = weight(*s, log));
-        }
+        let logs: Vec<T> = (0..p.len() / keys.len()).map(log).collect();
+        weigh(&mut p, &logs);
         p
     }
 
@@ -339,17 +341,7 @@ impl View {
         let mut sums = vec![T::of(0.0); n];
         self.key_blocks(block, |keys| {
             let mut p = self.scores(block, k, &keys);
-            let rows = p
-                .chunks_exact_mut(keys.len())
-                .zip(y.chunks_exact_mut(self.d.max(1)));
-            for ((row, y), (top, sum)) in rows.zip(top.iter_mut().zip(&mut sums)) {
-                let high = row.iter().fold(*top, |m, &s| if s > m { s } else { m });
-                let fade = weight(*top, high);
-                y.iter_mut().for_each(|y| *y *= fade);
-                row.iter_mut().for_each(|s| *s = weight(*s, high));
-                *sum = row.iter().fold(*sum * fade, |sum, &p| sum + p);
-                *top = high;
-            }
+            absorb(&mut p, &mut y, &mut top, &mut sums);
             self.times(
                 &mut y,
                 &p,
@@ -394,16 +386,51 @@ impl View {
     }
 }
 
-/// $e^{s - top}$, and 0 where nothing is seen.
-fn weight<T: Real>(s: T, top: T) -> T {
-    match s == T::LOWEST {
-        true => T::of(0.0),
-        false => (s - top).exponential(),
+wide! {
+    /// Scores to weights, from L of each row.
+    fn weigh<T: Real>(s: &mut [T], logs: &[T]) {
+        let keys = (s.len() / logs.len().max(1)).max(1);
+        for (row, &log) in s.chunks_exact_mut(keys).zip(logs) {
+            for s in row {
+                *s = weight(*s, log);
+            }
+        }
+    }
+
+    /// Scores of a block of keys to weights below the highest score so far; what there was before is
+    /// brought to the same height.
+    fn absorb<T: Real>(s: &mut [T], y: &mut [T], top: &mut [T], sums: &mut [T]) {
+        let (keys, d) = (s.len() / top.len().max(1), y.len() / top.len().max(1));
+        let rows = s.chunks_exact_mut(keys.max(1)).zip(y.chunks_exact_mut(d.max(1)));
+        for ((row, y), (top, sum)) in rows.zip(top.iter_mut().zip(sums)) {
+            let high = highest(row, *top);
+            let fade = weight(*top, high);
+            for y in y {
+                *y *= fade;
+            }
+            for s in row.iter_mut() {
+                *s = weight(*s, high);
+            }
+            *sum = *sum * fade + kernels::sum(row);
+            *top = high;
+        }
+    }
+
+    /// Cotangents of weights to those of scores.
+    fn through<T: Real>(s: &mut [T], p: &[T], along: &[T]) {
+        let keys = (s.len() / along.len().max(1)).max(1);
+        for ((s, p), &along) in s.chunks_exact_mut(keys).zip(p.chunks_exact(keys)).zip(along) {
+            for (s, &p) in s.iter_mut().zip(p) {
+                *s = p * (*s - along);
+            }
+        }
     }
 }
 
-fn dot<T: Real>((a, b): (&[T], &[T])) -> T {
-    a.iter()
-        .zip(b)
-        .fold(T::of(0.0), |sum, (&x, &y)| sum + x * y)
+/// $e^{s - top}$, and 0 where nothing is seen.
+#[inline(always)]
+fn weight<T: Real>(s: T, top: T) -> T {
+    // the exponential is taken in any case, so that there is no branch
+    let w = (s - top).exponential();
+    if s == T::LOWEST { T::of(0.0) } else { w }
 }

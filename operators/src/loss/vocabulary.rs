@@ -12,6 +12,7 @@
 use advect_engine::graph::{Rows, Saved, Site};
 use advect_engine::{DType, Mesh, Monoid, Operator, Placement, Result, Shard, Spec};
 
+use crate::kernels::{highest, sum_of, wide};
 use crate::network::real::{Real, with_real};
 use crate::network::rules::{layout, reals, refuse};
 
@@ -56,14 +57,9 @@ impl Operator for VocabularyPartial {
         let columns = columns(site, &inputs[1])?;
         with_real!(site, inputs[0].dtype(), T => {
             let width = width(&inputs[0]);
-            let mut rows = Vec::with_capacity(2 * columns.len());
-            let mut hits = Vec::with_capacity(columns.len());
-            for (z, column) in inputs[0].elements::<T>().chunks_exact(width).zip(&columns) {
-                let m = z.iter().fold(T::LOWEST, |m, &z| if z > m { z } else { m });
-                let sum = z.iter().fold(T::of(0.0), |sum, &z| sum + (z - m).exponential());
-                rows.extend([m, sum]);
-                hits.push(column.map_or(T::of(0.0), |c| z[c]));
-            }
+            let mut rows = vec![T::of(0.0); 2 * columns.len()];
+            let mut hits = vec![T::of(0.0); columns.len()];
+            partials(inputs[0].elements::<T>(), width, &columns, &mut rows, &mut hits);
             let made = vec![
                 Shard::new(site.key(), site.output_shape(0), rows.into()),
                 Shard::new(site.key(), site.output_shape(1), hits.into()),
@@ -81,7 +77,7 @@ impl Operator for VocabularyPartial {
             let logits = kept.logits.elements::<T>().chunks_exact(width);
             let changes = tangents[0].elements::<T>().chunks_exact(width);
             for ((z, dz), column) in logits.zip(changes).zip(&kept.columns) {
-                let m = z.iter().fold(T::LOWEST, |m, &z| if z > m { z } else { m });
+                let m = highest(z, T::LOWEST);
                 let terms = z.iter().zip(dz).map(|(&z, &dz)| (z - m).exponential() * dz);
                 rows.extend([m, terms.fold(T::of(0.0), |sum, x| sum + x)]);
                 hits.push(column.map_or(T::of(0.0), |c| dz[c]));
@@ -103,20 +99,9 @@ impl Operator for VocabularyPartial {
         let kept: &Kept = saved.get(site)?;
         with_real!(site, kept.logits.dtype(), T => {
             let width = width(&kept.logits);
-            let mut to_logits: Vec<T> = Vec::with_capacity(kept.logits.len());
-            let logits = kept.logits.elements::<T>().chunks_exact(width);
-            let rows = cotangents[0].elements::<T>().chunks_exact(2);
-            let hits = cotangents[1].elements::<T>();
-            for ((z, row), (column, &hit)) in logits.zip(rows).zip(kept.columns.iter().zip(hits)) {
-                let start = to_logits.len();
-                match row[0] == T::LOWEST || row[1] == T::of(0.0) {
-                    true => to_logits.resize(start + width, T::of(0.0)),
-                    false => to_logits.extend(z.iter().map(|&z| (z + row[0]).exponential() * row[1])),
-                }
-                if let Some(column) = column {
-                    to_logits[start + column] += hit;
-                }
-            }
+            let mut to_logits = kept.logits.elements::<T>().to_vec();
+            let (rows, hits) = (cotangents[0].elements::<T>(), cotangents[1].elements::<T>());
+            transpose(&mut to_logits, width, rows, hits, &kept.columns);
             let to_logits = Shard::new(site.key(), kept.logits.shape.clone(), to_logits.into());
             Ok(vec![Some(to_logits), None])
         })
@@ -124,6 +109,43 @@ impl Operator for VocabularyPartial {
 
     fn differentiable(&self, input: usize) -> bool {
         input == 0
+    }
+}
+
+wide! {
+    /// Rows (m, Σ exp(z − m)) and hits of rows of logits.
+    fn partials<T: Real>(
+        logits: &[T], width: usize, columns: &[Option<usize>], rows: &mut [T], hits: &mut [T],
+    ) {
+        let made = rows.chunks_exact_mut(2).zip(hits);
+        for ((z, column), (row, hit)) in logits.chunks_exact(width).zip(columns).zip(made) {
+            let m = highest(z, T::LOWEST);
+            row[0] = m;
+            row[1] = sum_of(z, |z| (z - m).exponential());
+            if let Some(column) = column {
+                *hit = z[*column];
+            }
+        }
+    }
+
+    /// From logits to their cotangents, in place.
+    fn transpose<T: Real>(
+        logits: &mut [T], width: usize, rows: &[T], hits: &[T], columns: &[Option<usize>],
+    ) {
+        let parts = rows.chunks_exact(2).zip(hits).zip(columns);
+        for (z, ((row, &hit), column)) in logits.chunks_exact_mut(width).zip(parts) {
+            let (level, by) = (row[0], row[1]);
+            if level == T::LOWEST || by == T::of(0.0) {
+                z.fill(T::of(0.0));
+            } else {
+                for z in z.iter_mut() {
+                    *z = (*z + level).exponential() * by;
+                }
+            }
+            if let Some(column) = column {
+                z[*column] += hit;
+            }
+        }
     }
 }
 

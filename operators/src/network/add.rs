@@ -5,6 +5,7 @@ use advect_engine::{Mesh, Monoid, Operator, Placement, Result, Shard, Spec};
 
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
+use crate::kernels::add_rows;
 
 /// $z = x + y$; `f32` or `f64`, in any layout that both share, sums included.
 #[derive(Debug, Clone, Copy)]
@@ -52,10 +53,8 @@ impl Operator for Add {
 }
 
 fn plus<T: Real>(site: &Site, inputs: &[Shard]) -> Shard {
-    let pairs = inputs[0]
-        .elements::<T>()
-        .iter()
-        .zip(inputs[1].elements::<T>());
-    let z: Vec<T> = pairs.map(|(&x, &y)| x + y).collect();
+    let mut z = inputs[0].elements::<T>().to_vec();
+    // as one row
+    add_rows(inputs[1].elements::<T>(), &mut z);
     Shard::new(site.key(), inputs[0].shape.clone(), T::data(z))
 }

@@ -9,6 +9,7 @@ use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
 
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
+use crate::kernels::{add_rows, add_to_rows};
 
 /// $y = x + b$: x `[…, m…]`, b `[m…]`; `f32` or `f64`.
 #[derive(Debug, Clone, Copy)]
@@ -57,11 +58,7 @@ impl Operator for Bias {
             Ok(wanted[1].then(|| {
                 let columns = site.input_shape(1);
                 let mut sums = vec![T::of(0.0); columns.iter().product()];
-                for row in y.elements::<T>().chunks_exact(sums.len().max(1)) {
-                    for (sum, &part) in sums.iter_mut().zip(row) {
-                        *sum += part;
-                    }
-                }
+                add_rows(y.elements::<T>(), &mut sums);
                 Shard::new(site.key(), columns, sums.into())
             }))
         })?;
@@ -71,9 +68,7 @@ impl Operator for Bias {
 
 fn plus<T: Real>(site: &Site, inputs: &[Shard]) -> Shard {
     let bias = inputs[1].elements::<T>();
-    let rows = inputs[0].elements::<T>().chunks_exact(bias.len().max(1));
-    let y: Vec<T> = rows
-        .flat_map(|row| row.iter().zip(bias).map(|(&x, &b)| x + b))
-        .collect();
+    let mut y = inputs[0].elements::<T>().to_vec();
+    add_to_rows(&mut y, bias);
     Shard::new(site.key(), inputs[0].shape.clone(), T::data(y))
 }

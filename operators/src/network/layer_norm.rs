@@ -12,6 +12,7 @@ use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
 
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
+use crate::kernels::{dot, sum, sum_of, wide};
 
 /// x `[…, h]`, gain `[h]` and shift `[h]` to `[…, h]`; `f32` or `f64`.
 #[derive(Debug, Clone, Copy)]
@@ -47,13 +48,10 @@ impl Operator for LayerNorm {
         with_real!(site, inputs[0].dtype(), T => {
             let (g, b) = (inputs[1].elements::<T>(), inputs[2].elements::<T>());
             let x = inputs[0].elements::<T>();
-            let mut y = Vec::with_capacity(x.len());
-            let mut moments = Vec::with_capacity(x.len() / g.len().max(1));
-            for row in x.chunks_exact(g.len().max(1)) {
-                let of = self.moments(row);
-                y.extend(row.iter().zip(g.iter().zip(b)).map(|(&x, (&g, &b))| (x - of.0) * of.1 * g + b));
-                moments.push(of);
-            }
+            let width = g.len().max(1);
+            let mut y = vec![T::of(0.0); x.len()];
+            let mut moments = vec![(T::of(0.0), T::of(0.0)); x.len() / width];
+            normalize(x, g, b, self.epsilon, &mut y, &mut moments);
             let bytes = inputs[0].bytes_len() + inputs[1].bytes_len() + size_of_val(moments.as_slice());
             let kept = Kept { x: inputs[0].clone(), gain: inputs[1].clone(), moments };
             let y = Shard::new(site.key(), inputs[0].shape.clone(), y.into());
@@ -65,14 +63,16 @@ impl Operator for LayerNorm {
         with_real!(site, tangents[0].dtype(), T => {
             let kept: &Kept<T> = saved.get(site)?;
             let (dg, db) = (tangents[1].elements::<T>(), tangents[2].elements::<T>());
-            let mut dy = Vec::with_capacity(tangents[0].len());
-            let changes = tangents[0].elements::<T>().chunks_exact(dg.len().max(1));
-            for ((x, &(mean, scale)), dx) in kept.rows().zip(changes) {
-                let hat = x.iter().map(|&x| (x - mean) * scale);
-                let by_x = centred(dx.iter().copied(), hat.clone(), scale, dg.len());
-                let own = hat.zip(dg.iter().zip(db)).map(|(hat, (&dg, &db))| hat * dg + db);
-                let gain = kept.gain.elements::<T>();
-                dy.extend(by_x.zip(gain).zip(own).map(|((d, &g), own)| d * g + own));
+            let gain = kept.gain.elements::<T>();
+            let width = dg.len().max(1);
+            let mut hat = vec![T::of(0.0); width];
+            let mut dy = tangents[0].elements::<T>().to_vec();
+            for ((x, &(mean, scale)), d) in kept.rows().zip(dy.chunks_exact_mut(width)) {
+                standardize(x, mean, scale, &mut hat);
+                centre(d, &hat, scale);
+                for ((((d, &g), &hat), &dg), &db) in d.iter_mut().zip(gain).zip(&hat).zip(dg).zip(db) {
+                    *d = *d * g + hat * dg + db;
+                }
             }
             Ok(vec![Shard::new(site.key(), tangents[0].shape.clone(), dy.into())])
         })
@@ -89,18 +89,10 @@ impl Operator for LayerNorm {
             let kept: &Kept<T> = saved.get(site)?;
             let gain = kept.gain.elements::<T>();
             let width = gain.len();
-            let mut to_x = Vec::with_capacity(cotangents[0].len());
+            let mut to_x = cotangents[0].elements::<T>().to_vec();
             let (mut to_gain, mut to_shift) = (vec![T::of(0.0); width], vec![T::of(0.0); width]);
-            let rows = cotangents[0].elements::<T>().chunks_exact(width.max(1));
-            for ((x, &(mean, scale)), y) in kept.rows().zip(rows) {
-                let hat = x.iter().map(|&x| (x - mean) * scale);
-                let scaled = y.iter().zip(gain).map(|(&y, &g)| y * g);
-                to_x.extend(centred(scaled, hat.clone(), scale, width));
-                for (((gain, shift), hat), &y) in to_gain.iter_mut().zip(&mut to_shift).zip(hat).zip(y) {
-                    *gain += y * hat;
-                    *shift += y;
-                }
-            }
+            let x = kept.x.elements::<T>();
+            transpose(x, &kept.moments, gain, &mut to_x, &mut to_gain, &mut to_shift);
             let shard = |shape: &[usize], v: Vec<T>| Some(Shard::new(site.key(), shape.to_vec(), v.into()));
             Ok(vec![
                 shard(&cotangents[0].shape, to_x),
@@ -111,13 +103,48 @@ impl Operator for LayerNorm {
     }
 }
 
-impl LayerNorm {
-    /// Mean, and one over the standard deviation.
-    fn moments<T: Real>(&self, row: &[T]) -> (T, T) {
-        let n = T::of(row.len() as f64);
-        let mean = sum(row.iter().copied()) / n;
-        let variance = sum(row.iter().map(|&x| (x - mean) * (x - mean))) / n;
-        (mean, T::of(1.0) / (variance + T::of(self.epsilon)).root())
+/// Mean, and one over the standard deviation.
+#[inline(always)]
+fn moments<T: Real>(row: &[T], epsilon: f64) -> (T, T) {
+    let n = T::of(row.len() as f64);
+    let mean = sum(row) / n;
+    let variance = sum_of(row, |x| (x - mean) * (x - mean)) / n;
+    (mean, T::of(1.0) / (variance + T::of(epsilon)).root())
+}
+
+wide! {
+    /// $g \hat x + b$ and the moments of each row.
+    fn normalize<T: Real>(
+        x: &[T], gain: &[T], shift: &[T], epsilon: f64, y: &mut [T], found: &mut [(T, T)],
+    ) {
+        let width = gain.len().max(1);
+        let rows = x.chunks_exact(width).zip(y.chunks_exact_mut(width));
+        for ((row, y), found) in rows.zip(found) {
+            let (mean, scale) = moments(row, epsilon);
+            for (((y, &x), &g), &b) in y.iter_mut().zip(row).zip(gain).zip(shift) {
+                *y = ((x - mean) * scale).times_plus(g, b);
+            }
+            *found = (mean, scale);
+        }
+    }
+
+    /// From cotangents of y in `d` to those of x; adds to those of gain and shift.
+    fn transpose<T: Real>(
+        x: &[T], moments: &[(T, T)], gain: &[T], d: &mut [T], to_gain: &mut [T], to_shift: &mut [T],
+    ) {
+        let width = gain.len().max(1);
+        let mut hat = vec![T::of(0.0); width];
+        let rows = x.chunks_exact(width).zip(moments).zip(d.chunks_exact_mut(width));
+        for ((x, &(mean, scale)), d) in rows {
+            standardize(x, mean, scale, &mut hat);
+            let sums = to_gain.iter_mut().zip(to_shift.iter_mut());
+            for ((((gain, shift), &hat), d), &g) in sums.zip(&hat).zip(d.iter_mut()).zip(gain) {
+                *gain += *d * hat;
+                *shift += *d;
+                *d *= g;
+            }
+            centre(d, &hat, scale);
+        }
     }
 }
 
@@ -138,20 +165,20 @@ impl<T: Real> Kept<T> {
     }
 }
 
-/// The derivative of $\hat x$ applied to `d`; it is symmetric, so that this is its transpose, too.
-fn centred<T: Real>(
-    d: impl Iterator<Item = T> + Clone,
-    hat: impl Iterator<Item = T> + Clone,
-    scale: T,
-    width: usize,
-) -> impl Iterator<Item = T> {
-    let n = T::of(width as f64);
-    let mean = sum(d.clone()) / n;
-    let along = sum(d.clone().zip(hat.clone()).map(|(d, hat)| d * hat)) / n;
-    d.zip(hat)
-        .map(move |(d, hat)| (d - mean - hat * along) * scale)
+/// $\hat x$ of a row.
+#[inline(always)]
+fn standardize<T: Real>(x: &[T], mean: T, scale: T, hat: &mut [T]) {
+    for (hat, &x) in hat.iter_mut().zip(x) {
+        *hat = (x - mean) * scale;
+    }
 }
 
-fn sum<T: Real>(numbers: impl Iterator<Item = T>) -> T {
-    numbers.fold(T::of(0.0), |sum, x| sum + x)
+/// The derivative of $\hat x$ applied to `d`; it is symmetric, so that this is its transpose, too.
+#[inline(always)]
+fn centre<T: Real>(d: &mut [T], hat: &[T], scale: T) {
+    let n = T::of(d.len() as f64);
+    let (mean, along) = (sum(d) / n, dot(d, hat) / n);
+    for (d, &hat) in d.iter_mut().zip(hat) {
+        *d = (*d - mean - hat * along) * scale;
+    }
 }

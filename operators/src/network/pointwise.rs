@@ -5,6 +5,7 @@ use advect_engine::{Mesh, Operator, Overlap, Placement, Result, Shard, Spec};
 
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
+use crate::kernels::wide;
 
 /// A function of each element; `f32` or `f64`, in any layout but sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,38 +18,86 @@ pub enum Pointwise {
     Gelu,
 }
 
-impl Pointwise {
-    /// $f(x)$ and $f'(x)$.
-    fn value_and_slope<T: Real>(self, x: T) -> (T, T) {
-        let (one, half) = (T::of(1.0), T::of(0.5));
-        match self {
-            Pointwise::Tanh => {
-                let y = x.hyperbolic_tangent();
-                (y, one - y * y)
+/// $f(x)$ and $f'(x)$.
+type Both<T> = (T, T);
+
+#[inline(always)]
+fn tanh<T: Real>(x: T) -> Both<T> {
+    let y = x.hyperbolic_tangent();
+    (y, T::of(1.0) - y * y)
+}
+
+/// $\sigma(x)$.
+#[inline(always)]
+fn sigmoid<T: Real>(x: T) -> T {
+    let one = T::of(1.0);
+    one / (one + (-x).exponential())
+}
+
+#[inline(always)]
+fn silu<T: Real>(x: T) -> Both<T> {
+    let (one, s) = (T::of(1.0), sigmoid(x));
+    (x * s, s * (one + x * (one - s)))
+}
+
+/// $\tfrac12 (1 + \tanh u) = \sigma(2 u)$.
+#[inline(always)]
+fn gelu<T: Real>(x: T) -> Both<T> {
+    const SCALE: f64 = 2.0 * 0.797_884_560_802_865_4; // 2 √(2/π)
+    const CUBIC: f64 = 0.044715;
+    let (one, square) = (T::of(1.0), x * x);
+    let s = sigmoid(T::of(SCALE) * x * (one + T::of(CUBIC) * square));
+    let inner = T::of(SCALE) * (one + T::of(3.0 * CUBIC) * square);
+    (x * s, s * (one + x * (one - s) * inner))
+}
+
+macro_rules! loops {
+    ($f:ident, $of:ident, $along:ident) => {
+        wide! {
+            fn $of<T: Real>(x: &[T], y: &mut [T]) {
+                for (y, &x) in y.iter_mut().zip(x) {
+                    *y = $f(x).0;
+                }
             }
-            Pointwise::Silu => {
-                let s = one / (one + (-x).exponential());
-                (x * s, s * (one + x * (one - s)))
-            }
-            Pointwise::Gelu => {
-                let scale = T::of((2.0 / std::f64::consts::PI).sqrt());
-                let cubic = T::of(0.044715);
-                let t = (scale * (x + cubic * x * x * x)).hyperbolic_tangent();
-                let inner = scale * (one + T::of(3.0) * cubic * x * x);
-                (
-                    half * x * (one + t),
-                    half * (one + t) + half * x * (one - t * t) * inner,
-                )
+            fn $along<T: Real>(x: &[T], d: &mut [T]) {
+                for (d, &x) in d.iter_mut().zip(x) {
+                    *d *= $f(x).1;
+                }
             }
         }
+    };
+}
+loops!(tanh, of_tanh, along_tanh);
+loops!(silu, of_silu, along_silu);
+loops!(gelu, of_gelu, along_gelu);
+
+impl Pointwise {
+    /// $f(x)$ for each element.
+    fn values<T: Real>(self, x: &[T]) -> Vec<T> {
+        let mut y = vec![T::of(0.0); x.len()];
+        match self {
+            Pointwise::Tanh => of_tanh(x, &mut y),
+            Pointwise::Silu => of_silu(x, &mut y),
+            Pointwise::Gelu => of_gelu(x, &mut y),
+        }
+        y
     }
 
     /// $f'(x)\,d$ for each element.
+    fn slopes<T: Real>(self, x: &[T], d: &[T]) -> Vec<T> {
+        let mut y = d.to_vec();
+        match self {
+            Pointwise::Tanh => along_tanh(x, &mut y),
+            Pointwise::Silu => along_silu(x, &mut y),
+            Pointwise::Gelu => along_gelu(x, &mut y),
+        }
+        y
+    }
+
     fn along(self, site: &Site, saved: &Saved, d: &Shard) -> Result<Shard> {
         let x: &Shard = saved.get(site)?;
         with_real!(site, d.dtype(), T => {
-            let pairs = x.elements::<T>().iter().zip(d.elements::<T>());
-            let out: Vec<T> = pairs.map(|(&x, &d)| self.value_and_slope(x).1 * d).collect();
+            let out = self.slopes(x.elements::<T>(), d.elements::<T>());
             Ok(Shard::new(site.key(), d.shape.clone(), out.into()))
         })
     }
@@ -75,8 +124,7 @@ impl Operator for Pointwise {
     fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
         let x = &inputs[0];
         let y = with_real!(site, x.dtype(), T => {
-            let y: Vec<T> =
-                x.elements::<T>().iter().map(|&x| self.value_and_slope(x).0).collect();
+            let y = self.values(x.elements::<T>());
             Ok(Shard::new(site.key(), x.shape.clone(), y.into()))
         })?;
         Ok((vec![y], Saved::new(x.clone(), x.bytes_len())))

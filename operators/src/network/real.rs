@@ -32,23 +32,32 @@ pub(crate) trait Real:
     fn root(self) -> Self;
     /// tanh x.
     fn hyperbolic_tangent(self) -> Self;
+    /// `self a + b`, rounded once.
+    fn times_plus(self, a: Self, b: Self) -> Self;
     /// Numbers as the contents of a shard.
     fn data(numbers: Vec<Self>) -> Data;
 }
 
 macro_rules! real {
-    ($t:ty) => {
+    ($t:ty, $exponential:path) => {
         impl Real for $t {
             const LOWEST: Self = <$t>::NEG_INFINITY;
+            #[inline(always)]
             fn of(x: f64) -> Self {
                 x as $t
             }
+            #[inline(always)]
             fn exponential(self) -> Self {
-                self.exp()
+                $exponential(self)
+            }
+            #[inline(always)]
+            fn times_plus(self, a: Self, b: Self) -> Self {
+                self.mul_add(a, b)
             }
             fn logarithm(self) -> Self {
                 self.ln()
             }
+            #[inline(always)]
             fn root(self) -> Self {
                 self.sqrt()
             }
@@ -61,8 +70,8 @@ macro_rules! real {
         }
     };
 }
-real!(f32);
-real!(f64);
+real!(f32, crate::kernels::exponential);
+real!(f64, f64::exp);
 
 /// Runs `$body` with `$T` as the real type of `$dtype`; other types were refused by `infer`.
 macro_rules! with_real {

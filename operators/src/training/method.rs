@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::wide;
 use crate::network::real::Real;
 
 /// An optimizer.
@@ -82,22 +83,59 @@ impl Method {
                 let (c1, c2) = (T::of(1.0 - beta1), T::of(1.0 - beta2));
                 let (rate, root) = (T::of(stride.rate / bias1), T::of(bias2.sqrt().recip()));
                 let epsilon = T::of(epsilon);
-                let moments = mean.iter_mut().zip(square);
-                for ((w, &g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
-                    let g = g * scale;
-                    *m = b1 * *m + c1 * g;
-                    *v = b2 * *v + c2 * g * g;
-                    *w = *w * keep - rate * *m / (v.root() * root + epsilon);
-                }
+                let by = AdamW {
+                    scale,
+                    keep,
+                    b1,
+                    b2,
+                    c1,
+                    c2,
+                    rate,
+                    root,
+                    epsilon,
+                };
+                adam_w(by, weights, mean, square, gradient);
             }
             (Method::Momentum { momentum }, [speed]) => {
                 let (momentum, rate) = (T::of(momentum), T::of(stride.rate));
-                for ((w, &g), v) in weights.iter_mut().zip(gradient).zip(speed) {
-                    *v = momentum * *v + g * scale;
-                    *w = *w * keep - rate * *v;
-                }
+                momentum_step([scale, keep, momentum, rate], weights, speed, gradient);
             }
             (_, state) => unreachable!("{} slots for {self:?}", state.len()),
+        }
+    }
+}
+
+/// The constants of a step of AdamW.
+struct AdamW<T> {
+    scale: T,
+    keep: T,
+    b1: T,
+    b2: T,
+    c1: T,
+    c2: T,
+    rate: T,
+    root: T,
+    epsilon: T,
+}
+
+wide! {
+    fn adam_w<T: Real>(
+        by: AdamW<T>, weights: &mut [T], mean: &mut [T], square: &mut [T], gradient: &[T],
+    ) {
+        let moments = mean.iter_mut().zip(square);
+        for ((w, &g), (m, v)) in weights.iter_mut().zip(gradient).zip(moments) {
+            let g = g * by.scale;
+            *m = by.b1 * *m + by.c1 * g;
+            *v = by.b2 * *v + by.c2 * g * g;
+            *w = *w * by.keep - by.rate * *m / (v.root() * by.root + by.epsilon);
+        }
+    }
+
+    fn momentum_step<T: Real>(by: [T; 4], weights: &mut [T], speed: &mut [T], gradient: &[T]) {
+        let [scale, keep, momentum, rate] = by;
+        for ((w, &g), v) in weights.iter_mut().zip(gradient).zip(speed) {
+            *v = momentum * *v + g * scale;
+            *w = *w * keep - rate * *v;
         }
     }
 }
