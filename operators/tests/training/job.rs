@@ -15,20 +15,20 @@ use timely::dataflow::operators::{Inspect, Probe};
 use timely::dataflow::{Scope, Stream};
 
 /// One micro-batch: tokens and targets, whole.
-pub type Micro = (Vec<i64>, Vec<i64>);
+pub(crate) type Micro = (Vec<i64>, Vec<i64>);
 
 /// What was learned.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Learned {
-    pub reports: Vec<Report>,
+pub(crate) struct Learned {
+    pub(crate) reports: Vec<Report>,
     /// Whole parameters after the last step.
-    pub parameters: BTreeMap<String, Vec<f64>>,
+    pub(crate) parameters: BTreeMap<String, Vec<f64>>,
     /// Per worker the most bytes that were kept for the adjoint at once.
-    pub peak: Vec<usize>,
+    pub(crate) peak: Vec<usize>,
 }
 
 /// L = 4, h = 64, 8 heads, s = 32, V = 128.
-pub fn model() -> Gpt {
+pub(crate) fn model() -> Gpt {
     Gpt {
         vocabulary: 128,
         context: 32,
@@ -43,7 +43,7 @@ pub fn model() -> Gpt {
 }
 
 /// AdamW with a warm-up, weight decay and a limit of the norm that every step meets.
-pub fn recipe() -> Recipe {
+pub(crate) fn recipe() -> Recipe {
     Recipe {
         method: Method::ADAMW,
         schedule: Schedule {
@@ -60,7 +60,7 @@ pub fn recipe() -> Recipe {
 }
 
 /// Batches by step and micro-batch; some targets are none, more of them in later samples.
-pub fn batches(model: &Gpt, steps: usize, micros: usize, samples: usize) -> Vec<Vec<Micro>> {
+pub(crate) fn batches(model: &Gpt, steps: usize, micros: usize, samples: usize) -> Vec<Vec<Micro>> {
     let n = samples * model.context;
     let number = |i: usize, of: usize| {
         let mixed = (i as u64 ^ 0x9e37_79b9).wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
@@ -83,7 +83,7 @@ pub fn batches(model: &Gpt, steps: usize, micros: usize, samples: usize) -> Vec<
 }
 
 /// Trains on `batches` and gathers what every worker of `fabric` holds in the end.
-pub fn train(
+pub(crate) fn train(
     model: &Gpt,
     strategy: &Strategy,
     recipe: &Recipe,

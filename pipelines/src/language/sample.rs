@@ -113,7 +113,7 @@ mod tests {
     fn draws_follow_the_softmax() {
         let logits = [0.0, 2f64.ln(), f64::NEG_INFINITY, 5f64.ln()];
         let mut random = ChaCha8Rng::seed_from_u64(1);
-        let mut counts = [0.0; 4];
+        let mut counts = [0.0f64; 4];
         for _ in 0..40_000 {
             counts[draw(&logits, 1.0, &mut random)] += 1.0 / 40_000.0;
         }

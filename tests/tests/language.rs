@@ -1,0 +1,181 @@
+//! The learning curve of `language` is that of the text and the seed, not of the mesh. Three families:
+//!
+//! * `curve_*`: six meshes, and every fabric, against one worker.
+//! * `stop_*`: a run that is asked to stop ends in order, on all workers at the same step.
+//! * `refuse_*`: what cannot run says which key and why.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use advect_engine::Fabric;
+use advect_pipelines::config::{Sources, resolve};
+use advect_pipelines::language::Language;
+use advect_pipelines::{Pipeline, PipelineError, Run, Stop};
+use serde_json::Value;
+
+/// A model that learns in seconds.
+const SMALL: [&str; 11] = [
+    "model.context=16",
+    "model.width=24",
+    "model.heads=4",
+    "model.groups=4",
+    "model.hidden=48",
+    "samples.step=16",
+    "samples.micro=4",
+    "training.steps=20",
+    "validation.every=10",
+    "validation.samples=20",
+    "sample.tokens=8",
+];
+
+fn start(fabric: Fabric, out: &Path, set: &[&str], stop: Stop) -> Result<(), PipelineError> {
+    let small = SMALL.iter().chain(set).map(|s| s.to_string());
+    let sources = Sources {
+        set: small.chain(["text.test=2000".to_owned()]).collect(),
+        ..Sources::default()
+    };
+    let run = Run {
+        config: resolve(&Language, &sources)?,
+        fabric,
+        out: out.to_path_buf(),
+        resume: false,
+        trace: None,
+        metrics: None,
+        quiet: true,
+        stop,
+    };
+    let _claim = run.claim_out()?;
+    Language.run(&run)
+}
+
+/// What, step and loss of every line of the metrics.
+fn curve(out: &Path) -> Vec<(String, u64, f64)> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("there are metrics");
+    let line = |line: &str| {
+        let value: Value = serde_json::from_str(line).expect("a line is JSON");
+        let what = value["what"]
+            .as_str()
+            .expect("it says what it is")
+            .to_owned();
+        let step = value["step"].as_u64().expect("it has a step");
+        (what, step, value["loss"].as_f64().expect("it has a loss"))
+    };
+    let mut lines: Vec<_> = text.lines().map(line).collect();
+    // a validation may come before or after the next step
+    lines.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    lines
+}
+
+fn on_mesh(mesh: &str, workers: usize, set: &[&str]) -> Vec<(String, u64, f64)> {
+    let out = tempfile::tempdir().expect("a directory can be made");
+    let mesh = format!("layout.mesh=\"{mesh}\"");
+    let set: Vec<&str> = set.iter().copied().chain([mesh.as_str()]).collect();
+    start(Fabric::Threads(workers), out.path(), &set, Stop::default())
+        .unwrap_or_else(|e| panic!("{mesh}: {e}"));
+    curve(out.path())
+}
+
+fn overlay(place: &str, a: &[(String, u64, f64)], b: &[(String, u64, f64)], limit: f64) {
+    assert_eq!(a.len(), b.len(), "{place}: lines");
+    for (x, y) in a.iter().zip(b) {
+        assert_eq!((&x.0, x.1), (&y.0, y.1), "{place}");
+        assert!((x.2 - y.2).abs() <= limit * x.2, "{place}: {x:?} and {y:?}");
+    }
+}
+
+/// Six meshes have the curve of one worker: training, validation and test.
+#[test]
+fn curve_of_six_meshes() {
+    for (precision, limit) in [("f64", 1e-10), ("f32", 1e-5)] {
+        let precision = format!("model.precision=\"{precision}\"");
+        let alone = on_mesh("data 1", 1, &[&precision, "samples.micro=16"]);
+        assert_eq!(alone.len(), 20 + 2 + 1, "20 steps, 2 validations, a test");
+        let loss = |at: usize| alone[at].2;
+        assert!(
+            loss(19) < 0.9 * loss(0),
+            "it learns: {} to {}",
+            loss(0),
+            loss(19)
+        );
+        for (mesh, workers) in [
+            ("data 2", 2),
+            ("sharded 2, data 2", 4),
+            ("tensor 4", 4),
+            ("sequence 2, sharded 2", 4),
+            ("context-gather 3", 3),
+            ("context-heads 2, tensor 2", 4),
+        ] {
+            overlay(mesh, &alone, &on_mesh(mesh, workers, &[&precision]), limit);
+        }
+    }
+}
+
+/// Two processes over TCP have the bits of two threads.
+#[test]
+fn curve_over_tcp() {
+    let mesh = "layout.mesh=\"sharded 2, tensor 2\"";
+    let threads = tempfile::tempdir().expect("a directory can be made");
+    start(Fabric::Threads(4), threads.path(), &[mesh], Stop::default()).expect("it runs");
+    let hosts: Vec<String> = {
+        let bind = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let held = [bind(), bind()];
+        let address = |l: &TcpListener| l.local_addr().expect("it is bound").to_string();
+        held.iter().map(address).collect()
+    };
+    let out = tempfile::tempdir().expect("a directory can be made");
+    std::thread::scope(|scope| {
+        for process in 0..2 {
+            let (hosts, out) = (hosts.clone(), out.path());
+            let fabric = Fabric::Tcp {
+                threads: 2,
+                process,
+                hosts,
+            };
+            scope.spawn(move || start(fabric, out, &[mesh], Stop::default()).expect("it runs"));
+        }
+    });
+    assert_eq!(curve(threads.path()), curve(out.path()));
+    let text = |at: &Path| std::fs::read_to_string(at.join("sample.txt")).expect("it wrote");
+    assert_eq!(text(threads.path()), text(out.path()));
+    assert!(out.path().join("curve.png").exists() && out.path().join("scores.json").exists());
+}
+
+/// Asked to stop before it begins, a run takes the steps that are under way and ends well.
+#[test]
+fn stop_is_the_same_step_everywhere() {
+    let out = tempfile::tempdir().expect("a directory can be made");
+    let stop = Stop::default();
+    stop.set();
+    let mesh = "layout.mesh=\"data 2, tensor 2\"";
+    start(Fabric::Threads(4), out.path(), &[mesh], stop).expect("it ends well");
+    let lines = curve(out.path());
+    assert!((1..=3).contains(&lines.len()), "{lines:?}");
+    assert!(lines.iter().all(|l| l.0 == "step"), "{lines:?}");
+}
+
+/// Settings that do not fit name their key and the mend; nothing runs.
+#[test]
+fn refuse_settings_by_name() {
+    let out = tempfile::tempdir().expect("a directory can be made");
+    for (set, says) in [
+        ("layout.mesh=\"data 3\"", "start it with -w 3"),
+        ("layout.mesh=\"data x\"", "is no axis"),
+        ("layout.mesh=\"datum 2\"", "no role 'datum'"),
+        ("samples.step=7", "take 8"),
+        ("model.heads=5", "must divide model.width"),
+        ("model.heads=0", "at least 1"),
+        ("model.groups=3", "must divide model.heads"),
+        ("text.validate=16", "model.context"),
+        ("text.file=\"/no/such/file\"", "/no/such/file"),
+        ("training.rate=-1.0", "from 0 on"),
+        ("training.warmup=3", "did you mean `training.warm_up`"),
+    ] {
+        let error = start(Fabric::Threads(2), out.path(), &[set], Stop::default());
+        let error = error
+            .err()
+            .unwrap_or_else(|| panic!("{set} runs"))
+            .to_string();
+        assert!(error.contains(says), "{set}: {error}");
+    }
+    assert!(!out.path().join("metrics.jsonl").exists());
+}
