@@ -59,5 +59,19 @@ if [ -n "${ADVECT:-}" ]; then
             cmp "$out/1/$file" "$out/$ranks/$file"
         done
     done
+
+    # training: the same curve and the same text on threads and on ranks, whatever the clock says
+    job="$ADVECT run language --quiet --set training.steps=12 --set validation.every=6 --set samples.step=4"
+    job="$job --set samples.micro=2 --set text.test=2000 --set sample.tokens=8 --out"
+    curve() { sed 's/,"targets_per_second":[^,}]*//' "$1/metrics.jsonl" | sort; }
+    for mesh in "2 data 2" "4 sharded 2, tensor 2"; do
+        ranks=${mesh%% *}; mesh=${mesh#* }
+        echo "== $ranks ranks: language on $mesh"
+        $job "$out/threads" -w "$ranks" --set "layout.mesh=\"$mesh\""
+        timeout 300 $launch -n "$ranks" $job "$out/ranks" -w 1 --set "layout.mesh=\"$mesh\""
+        curve "$out/threads" > "$out/a"; curve "$out/ranks" > "$out/b"
+        cmp "$out/a" "$out/b"
+        cmp "$out/threads/sample.txt" "$out/ranks/sample.txt"
+    done
 fi
 echo "MPI: all good"

@@ -14,8 +14,9 @@ use advect_pipelines::{Pipeline, PipelineError, Run, Stop};
 use serde_json::Value;
 
 /// A model that learns in seconds.
-const SMALL: [&str; 11] = [
+const SMALL: [&str; 13] = [
     "model.context=16",
+    "model.layers=2",
     "model.width=24",
     "model.heads=4",
     "model.groups=4",
@@ -23,6 +24,7 @@ const SMALL: [&str; 11] = [
     "samples.step=16",
     "samples.micro=4",
     "training.steps=20",
+    "training.warm_up=5",
     "validation.every=10",
     "validation.samples=20",
     "sample.tokens=8",
@@ -110,6 +112,27 @@ fn curve_of_six_meshes() {
     }
 }
 
+/// A step of 13 samples is one on any mesh, also where it fills no micro-batch and where workers have
+/// none: the loss is a mean over targets, not over micro-batches or workers.
+#[test]
+fn curve_of_odd_steps() {
+    let odd = [
+        "model.precision=\"f64\"",
+        "samples.step=13",
+        "training.steps=6",
+    ];
+    let alone = on_mesh("data 1", 1, &[&odd[..], &["samples.micro=13"]].concat());
+    for (mesh, workers, micro) in [
+        ("data 1", 1, 5),
+        ("data 3", 3, 2),
+        ("sharded 2, data 2", 4, 99),
+    ] {
+        let micro = format!("samples.micro={micro}");
+        let other = on_mesh(mesh, workers, &[&odd[..], &[&micro]].concat());
+        overlay(&format!("{mesh}, {micro}"), &alone, &other, 1e-10);
+    }
+}
+
 /// Two processes over TCP have the bits of two threads.
 #[test]
 fn curve_over_tcp() {
@@ -161,7 +184,7 @@ fn refuse_settings_by_name() {
         ("layout.mesh=\"data 3\"", "start it with -w 3"),
         ("layout.mesh=\"data x\"", "is no axis"),
         ("layout.mesh=\"datum 2\"", "no role 'datum'"),
-        ("samples.step=7", "take 8"),
+        ("samples.micro=0", "at least 1"),
         ("model.heads=5", "must divide model.width"),
         ("model.heads=0", "at least 1"),
         ("model.groups=3", "must divide model.heads"),

@@ -12,16 +12,17 @@ use crate::transformer::Strategy;
 pub struct Samples {
     /// B, samples of a step over all workers.
     pub step: usize,
-    /// b, samples that a worker has in work at once; the last micro-batch of a step is never smaller.
+    /// b, samples that a worker has in work at once, at most.
     pub micro: usize,
 }
 
-/// Samples of a step on a mesh: $B = b \cdot d \cdot m$ holds by construction.
+/// Samples of a step on a mesh. B samples are any number: the last micro-batch of a step is filled up
+/// with samples without targets, which the loss does not count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batching {
-    micro: usize,
+    step: usize,
     data: usize,
-    accumulation: usize,
+    moment: usize,
 }
 
 impl Batching {
@@ -31,38 +32,31 @@ impl Batching {
     /// use advect_operators::training::{Batching, Samples};
     /// use advect_operators::transformer::{Role, Strategy};
     /// let strategy = Strategy::new(&[(Role::Data, 2), (Role::Tensor, 3)])?;
-    /// let batching = Batching::new(Samples { step: 12, micro: 2 }, &strategy)?;
-    /// assert_eq!((batching.data(), batching.accumulation(), batching.step()), (2, 3, 12));
-    /// // what one moment of the graph holds
-    /// assert_eq!(batching.moment(), 4);
-    /// assert!(Batching::new(Samples { step: 10, micro: 2 }, &strategy).is_err());
+    /// let batching = Batching::new(Samples { step: 10, micro: 2 }, &strategy)?;
+    /// assert_eq!((batching.data(), batching.moment(), batching.accumulation()), (2, 4, 3));
+    /// // what is in the micro-batches of a step: two places of the last are empty
+    /// let places: Vec<_> = (0..3).flat_map(|j| batching.places(j)).collect();
+    /// assert_eq!(places.iter().flatten().count(), 10);
+    /// assert_eq!(places[8..], [Some(8), Some(9), None, None]);
     /// # Ok::<(), advect_engine::EngineError>(())
     /// ```
     ///
     /// # Errors
-    /// If a step is not a whole number of micro-batches.
+    /// If a number is 0.
     pub fn new(samples: Samples, strategy: &Strategy) -> Result<Self> {
-        let data = strategy.data();
-        let moment = samples.micro * data;
-        if moment == 0 || samples.step == 0 || samples.step % moment != 0 {
-            let near = (samples.step / moment.max(1)).max(1) * moment.max(1);
+        if samples.step == 0 || samples.micro == 0 {
             let why = format!(
-                "{} samples a step are not a multiple of {} at once on each of {data} workers; \
-                 take {near}",
+                "{} samples a step, {} at once; give at least 1 of both",
                 samples.step, samples.micro
             );
             return refuse("Batching", why);
         }
+        let data = strategy.data();
         Ok(Batching {
-            micro: samples.micro,
+            step: samples.step,
             data,
-            accumulation: samples.step / moment,
+            moment: samples.micro.saturating_mul(data).min(samples.step),
         })
-    }
-
-    /// b, samples that a worker has in work at once.
-    pub fn micro(&self) -> usize {
-        self.micro
     }
 
     /// d, workers that have samples of their own.
@@ -72,16 +66,22 @@ impl Batching {
 
     /// m, micro-batches of a step.
     pub fn accumulation(&self) -> usize {
-        self.accumulation
+        self.step.div_ceil(self.moment)
     }
 
     /// Samples of one micro-batch over all workers: what the graph is built for.
     pub fn moment(&self) -> usize {
-        self.micro * self.data
+        self.moment
     }
 
     /// B, samples of a step.
     pub fn step(&self) -> usize {
-        self.moment() * self.accumulation
+        self.step
+    }
+
+    /// Which samples of the step micro-batch `micro` holds; `None` for a place without one.
+    pub fn places(&self, micro: usize) -> impl Iterator<Item = Option<usize>> + use<> {
+        let (step, first) = (self.step, micro * self.moment);
+        (first..first + self.moment).map(move |n| Some(n).filter(|n| *n < step))
     }
 }

@@ -204,7 +204,7 @@ impl Gpt {
         if let Some((name, _)) = extents.iter().find(|(_, n)| *n == 0) {
             return refuse("Gpt", format!("{name} is 0; give it at least 1"));
         }
-        if self.heads % self.groups != 0 {
+        if !self.heads.is_multiple_of(self.groups) {
             let (heads, groups) = (self.heads, self.groups);
             let why = format!("{heads} heads in {groups} groups; choose a divisor of the heads");
             return refuse("Gpt", why);

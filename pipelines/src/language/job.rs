@@ -182,11 +182,15 @@ fn training(shared: &Arc<Shared>) -> impl FnMut(u64) -> Vec<Starts> + 'static {
     move |step| {
         let first = step * batching.step() as u64;
         let micro = |j: usize| {
-            let from = first + (j * batching.moment()) as u64;
-            let samples = from..from + batching.moment() as u64;
             // a part without a window was refused when the text was read
-            samples
-                .map(|n| windows.as_mut().map(|w| part.start + w.start(n)))
+            let mut start = |n: usize| {
+                windows
+                    .as_mut()
+                    .map(|w| part.start + w.start(first + n as u64))
+            };
+            batching
+                .places(j)
+                .map(|place| place.and_then(&mut start))
                 .collect()
         };
         (0..batching.accumulation()).map(micro).collect()

@@ -137,8 +137,6 @@ impl Settings {
     pub(crate) fn read(config: &Config, fabric: &Fabric) -> Result<Self> {
         let raw: Raw = config.read()?;
         let strategy = strategy(config, &raw.layout.mesh, fabric)?;
-        let batching =
-            Batching::new(raw.samples, &strategy).map_err(|e| config.wrong("samples.step", e))?;
         let (model, training) = (&raw.model, &raw.training);
         let positive = [
             ("model.context", model.context),
@@ -147,16 +145,19 @@ impl Settings {
             ("model.groups", model.groups),
             ("model.hidden", model.hidden),
             ("layout.in_flight", raw.layout.in_flight),
+            ("samples.step", raw.samples.step),
+            ("samples.micro", raw.samples.micro),
             ("validation.every", raw.validation.every as usize),
             ("training.steps", training.steps as usize),
         ];
         for (key, value) in positive {
             config.require(key, value > 0, "must be at least 1")?;
         }
-        let whole = model.width % model.heads == 0;
+        let whole = model.width.is_multiple_of(model.heads);
         config.require("model.heads", whole, "must divide model.width")?;
-        let shared = model.heads % model.groups == 0;
+        let shared = model.heads.is_multiple_of(model.groups);
         config.require("model.groups", shared, "must divide model.heads")?;
+        let batching = Batching::new(raw.samples, &strategy)?;
         let finite = |x: f64| x.is_finite() && x >= 0.0;
         for (key, value) in [
             ("training.rate", training.rate),
@@ -207,7 +208,8 @@ impl Settings {
 
     /// Whether the version before step `step` is validated: every so often, and the last.
     pub(crate) fn validates(&self, step: u64) -> bool {
-        step == self.recipe.schedule.steps || (step > 0 && step % self.validation.every == 0)
+        step == self.recipe.schedule.steps
+            || (step > 0 && step.is_multiple_of(self.validation.every))
     }
 }
 

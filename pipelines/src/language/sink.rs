@@ -174,7 +174,7 @@ impl Sink {
         self.scores.train_bits = Some(bits(report.loss));
         self.train.push((done as f64, bits(report.loss), 0.0));
         self.progress.step();
-        if report.step % self.every == 0 || done == self.steps {
+        if report.step.is_multiple_of(self.every) || done == self.steps {
             let all = self.begun.elapsed().as_secs_f64().max(1e-9);
             self.line(&format!(
                 "{:>7} {:>10.4} {:>10} {:>8.3} {:>9.2e} {:>10.0}",
