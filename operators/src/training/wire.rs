@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use advect_engine::graph::{Kept, Spec, Streams, Wiring};
-use advect_engine::{Batch, EngineError, Mesh, Placement, Result, Shard, Tick, relayout};
+use advect_engine::{Batch, EngineError, Mesh, Placement, Relayout, Result, Shard, Tick, relayout};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::{Concat, Concatenate, ConnectLoop, Feedback};
@@ -98,8 +98,7 @@ impl Trainable {
         for (i, (parameter, spec)) in self.parameters.iter().zip(specs).enumerate() {
             let cotangent = cotangents.remove(&parameter.name);
             let cotangent = cotangent.ok_or_else(|| missing(&parameter.name))?;
-            let stored = spec.dual()?.relayout(mesh, &spec.layout)?;
-            let gradient = relayout(cotangent, &stored);
+            let gradient = relayout(cotangent, &reduction(mesh, &spec)?);
             gradients.push(keyed(gradient.clone(), i as u64));
             sources.push(Source {
                 stream: gradient,
@@ -119,6 +118,18 @@ impl Trainable {
             weights,
             kept: wired.kept(),
         })
+    }
+
+    /// Bytes that `worker` sends for the gradients of one step, beyond
+    /// [`Graph::bytes_sent_back`](advect_engine::Graph::bytes_sent_back): from sums of the graph to
+    /// the layouts in which the parameters are stored.
+    ///
+    /// # Errors
+    /// As [`wire`](Self::wire).
+    pub fn gradient_bytes_sent(&self, worker: usize) -> Result<usize> {
+        let mesh = self.graph.mesh();
+        let sent = |spec: &Spec| Ok(reduction(mesh, spec)?.bytes_sent(worker));
+        self.all_stored()?.iter().map(sent).sum()
     }
 
     /// The parameters as they are stored.
@@ -164,6 +175,11 @@ impl Trainable {
         let (found, stream) = found.zip(outputs.get(name)).ok_or_else(|| missing(name))?;
         Ok((stream.clone(), self.graph.spec(found.1).clone()))
     }
+}
+
+/// The move of a gradient from what the adjoint gives to where its parameter is stored.
+fn reduction(mesh: &Mesh, spec: &Spec) -> Result<Relayout> {
+    spec.dual()?.relayout(mesh, &spec.layout)
 }
 
 fn missing(name: &str) -> EngineError {

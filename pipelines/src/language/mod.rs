@@ -134,7 +134,13 @@ impl Pipeline for Language {
                 "relayout",
                 most(&|w| graph.bytes_sent_back(w)),
             )
-            .edge("Backward", "Tally", "gradients", "pipeline", 0)
+            .edge(
+                "Backward",
+                "Tally",
+                "gradients to where they are stored, a step",
+                "relayout",
+                most(&|w| trainable.gradient_bytes_sent(w).unwrap_or(0)),
+            )
             .edge(
                 "Tally",
                 "Update",

@@ -1,0 +1,143 @@
+//! What a block of a transformer sends is the closed form of its strategy, to the byte, and is known
+//! before anything runs. All-gather and reduce-scatter of M bytes over n workers send $(n-1) M$ in all,
+//! an all-reduce both, an all-to-all $(n-1)/n\, M$.
+//!
+//! Sources: Korthikanti et al. (2022) for tensor and sequence parallelism, Rajbhandari et al. (2020) for
+//! ZeRO, Jacobs et al. (2023) for Ulysses.
+
+use advect_engine::DType;
+use advect_operators::transformer::{Activation, Context, Gpt, Role, Strategy};
+
+const SAMPLES: usize = 8;
+const SIZE: usize = 8;
+
+fn model(layers: usize, groups: usize) -> Gpt {
+    Gpt {
+        vocabulary: 64,
+        context: 16,
+        layers,
+        width: 32,
+        heads: 8,
+        groups,
+        head: 4,
+        hidden: 64,
+        activation: Activation::Gelu,
+    }
+}
+
+/// Bytes that all workers send for one block more, on the way forward and on the way back.
+fn of_a_block(axes: &[(Role, usize)], groups: usize) -> [usize; 2] {
+    let strategy = Strategy::new(axes).expect("axes with workers");
+    let sent = |layers: usize| {
+        let made = model(layers, groups).train(SAMPLES, DType::F64, &strategy);
+        let made = made.expect("the extents fit");
+        let back = |w| {
+            let gradients = made.gradient_bytes_sent(w).expect("parameters are stored");
+            made.graph.bytes_sent_back(w) + gradients
+        };
+        let workers = 0..made.graph.mesh().workers();
+        let there = workers
+            .clone()
+            .map(|w| made.graph.bytes_sent(w))
+            .sum::<usize>();
+        [there, workers.map(back).sum()]
+    };
+    let (one, two) = (sent(1), sent(2));
+    [two[0] - one[0], two[1] - one[1]]
+}
+
+/// M: bytes of the residual stream of a micro-batch.
+fn stream() -> usize {
+    let model = model(1, 8);
+    SAMPLES * model.context * model.width * SIZE
+}
+
+/// Bytes of the parameters of a block.
+fn block(groups: usize) -> usize {
+    (model(2, groups).parameters() - model(1, groups).parameters()) * SIZE
+}
+
+/// Bytes of what no worker cuts in tensor parallelism: two norms, and the shifts of two projections
+/// back. Their cotangents are partial sums.
+fn uncut() -> usize {
+    6 * model(1, 8).width * SIZE
+}
+
+/// Data parallelism: an all-reduce of the gradient.
+#[test]
+fn data_is_one_all_reduce_of_the_gradient() {
+    for n in [2, 4, 8] {
+        assert_eq!(
+            of_a_block(&[(Role::Data, n)], 8),
+            [0, 2 * (n - 1) * block(8)]
+        );
+    }
+}
+
+/// ZeRO-1: parameters are gathered, gradients reduced and scattered; together what data parallelism
+/// sends.
+#[test]
+fn sharded_is_a_gather_and_a_reduce_scatter() {
+    for n in [2, 4, 8] {
+        let part = (n - 1) * block(8);
+        assert_eq!(of_a_block(&[(Role::Sharded, n)], 8), [part, part]);
+    }
+}
+
+/// Hybrid sharding: gathered and scattered within a group, and the pieces all-reduced between groups.
+#[test]
+fn sharded_within_and_data_between() {
+    let (within, between) = (4, 2);
+    let part = between * (within - 1) * block(8);
+    let reduced = 2 * (between - 1) * block(8);
+    let axes = [(Role::Sharded, within), (Role::Data, between)];
+    assert_eq!(of_a_block(&axes, 8), [part, part + reduced]);
+}
+
+/// Tensor parallelism: two all-reduces of the stream each way.
+#[test]
+fn tensor_is_two_all_reduces_each_way() {
+    for n in [2, 4, 8] {
+        let there = 2 * 2 * (n - 1) * stream();
+        let back = there + 2 * (n - 1) * uncut();
+        assert_eq!(of_a_block(&[(Role::Tensor, n)], 8), [there, back]);
+    }
+}
+
+/// With positions cut between blocks: two gathers and two reduce-scatters each way, the same bytes.
+#[test]
+fn sequence_is_four_halves_each_way() {
+    for n in [2, 4, 8] {
+        let there = 4 * (n - 1) * stream();
+        let back = there + 2 * (n - 1) * uncut();
+        assert_eq!(of_a_block(&[(Role::Sequence, n)], 8), [there, back]);
+    }
+}
+
+/// Ulysses: queries, keys, values and outputs change their cut once each way; fewer groups of keys
+/// send less.
+#[test]
+fn heads_are_four_exchanges_each_way() {
+    for groups in [8, 4] {
+        for n in [2, 4] {
+            let keys = stream() * groups / 8;
+            let there = (2 * stream() + 2 * keys) * (n - 1) / n;
+            let back = there + 2 * (n - 1) * block(groups);
+            let role = Role::Context(Context::Heads);
+            assert_eq!(of_a_block(&[(role, n)], groups), [there, back]);
+        }
+    }
+}
+
+/// Gathered keys and values: one collective each way.
+#[test]
+fn gathered_keys_are_one_collective_each_way() {
+    for groups in [8, 2] {
+        for n in [2, 4, 8] {
+            let there = (n - 1) * 2 * stream() * groups / 8;
+            let back = there + 2 * (n - 1) * block(groups);
+            let role = Role::Context(Context::Gather);
+            assert_eq!(of_a_block(&[(role, n)], groups), [there, back]);
+        }
+    }
+}
