@@ -90,8 +90,12 @@ fn sharded_within_and_data_between() {
     let (within, between) = (4, 2);
     let part = between * (within - 1) * block(8);
     let reduced = 2 * (between - 1) * block(8);
-    let axes = [(Role::Sharded, within), (Role::Data, between)];
-    assert_eq!(of_a_block(&axes, 8), [part, part + reduced]);
+    for axes in [
+        [(Role::Data, between), (Role::Sharded, within)],
+        [(Role::Sharded, within), (Role::Data, between)],
+    ] {
+        assert_eq!(of_a_block(&axes, 8), [part, part + reduced], "{axes:?}");
+    }
 }
 
 /// Tensor parallelism: two all-reduces of the stream each way.

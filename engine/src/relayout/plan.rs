@@ -40,7 +40,7 @@ impl Relayout {
     ) -> Result<Self> {
         from.check(mesh, shape, dtype)?;
         to.check(mesh, shape, dtype)?;
-        let layouts = match intermediate(shape, from, to) {
+        let layouts = match intermediate(mesh, shape, from, to) {
             _ if from == to => vec![from.clone()],
             Some(between) if between != *to => vec![from.clone(), between, to.clone()],
             _ => vec![from.clone(), to.clone()],
@@ -162,13 +162,13 @@ impl Relayout {
 }
 
 /// The layout to pass through, where going straight would reduce at every receiver.
-fn intermediate(shape: &[usize], from: &Layout, to: &Layout) -> Option<Layout> {
+fn intermediate(mesh: &Mesh, shape: &[usize], from: &Layout, to: &Layout) -> Option<Layout> {
     let rows = from.monoid() == Some(Monoid::LogSumExp);
     let last = shape.len().wrapping_sub(1);
     let cuttable = |dim: usize| !(rows && dim == last);
     let mut axes = Vec::with_capacity(from.axes.len());
     let mut reduces = false;
-    for (&x, &y) in from.axes.iter().zip(&to.axes) {
+    for (axis, (&x, &y)) in from.axes.iter().zip(&to.axes).enumerate() {
         let between = match (x, y) {
             _ if x == y && !touches(from, to, x) => x,
             (Placement::Partial(_), Placement::Split { dim } | Placement::Halo { dim, .. })
@@ -178,9 +178,17 @@ fn intermediate(shape: &[usize], from: &Layout, to: &Layout) -> Option<Layout> {
                 Placement::Split { dim }
             }
             (Placement::Partial(_), _) if x != y => {
-                reduces = true;
-                match largest(shape, cuttable) {
-                    Some(dim) => Placement::Split { dim },
+                // a cut outside of another cut of the same dimension would move its pieces
+                let inner = from.axes[axis + 1..].iter().chain(&to.axes[axis + 1..]);
+                let cut: Vec<_> = inner.filter_map(|p| p.dim()).collect();
+                let free = largest(shape, |dim| cuttable(dim) && !cut.contains(&dim));
+                match free.or_else(|| largest(shape, cuttable)) {
+                    // two workers that send each other all they have send no more
+                    _ if free.is_none() && mesh.sizes()[axis] == 2 && !cut.is_empty() => x,
+                    Some(dim) => {
+                        reduces = true;
+                        Placement::Split { dim }
+                    }
                     None => return None,
                 }
             }
