@@ -1,12 +1,12 @@
 //! The main job, end to end: the same bits on every fabric, whatever came late, wrong or twice.
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use advect_engine::Fabric;
 use advect_pipelines::assimilate::Assimilate;
 use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::{Pipeline, Run, Stop};
+use advect_tests::free_hosts;
 use serde_json::Value;
 
 /// Runs the job with settings on top of the default.
@@ -49,12 +49,7 @@ const SHORT: &str = "period.cycles=3";
 fn every_fabric_gives_the_same_bits() {
     let one = on_threads(1, &[SHORT]);
     assert!(one == on_threads(4, &[SHORT]), "4 threads differ from 1");
-    let ports: Vec<String> = {
-        let bind = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let held = [bind(), bind()];
-        let address = |l: &TcpListener| l.local_addr().expect("it is bound").to_string();
-        held.iter().map(address).collect()
-    };
+    let ports = free_hosts(2);
     let out = tempfile::tempdir().expect("a directory can be made");
     std::thread::scope(|scope| {
         for process in 0..2 {

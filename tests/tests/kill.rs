@@ -6,7 +6,6 @@
     reason = "helpers of tests, too, fail by panicking"
 )]
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use advect_engine::Fabric;
 use advect_pipelines::assimilate::Assimilate;
 use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::{Pipeline, Run, Stop};
+use advect_tests::free_hosts;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -69,11 +69,7 @@ struct Job(Vec<Child>);
 
 impl Job {
     fn start((threads, processes): (usize, usize), resume: bool, out: &Path) -> Job {
-        let free = (0..processes).map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
-        let free: Vec<TcpListener> = free.collect();
-        let hosts = free.iter().map(|l| l.local_addr().unwrap().to_string());
-        let hosts = hosts.collect::<Vec<_>>().join(",");
-        drop(free);
+        let hosts = free_hosts(processes).join(",");
         let process = |p: usize| {
             let fabric = match processes {
                 1 => "threads".to_owned(),

@@ -4,13 +4,13 @@
 //! * `stop_*`: a run that is asked to stop ends in order, on all workers at the same step.
 //! * `refuse_*`: what cannot run says which key and why.
 
-use std::net::TcpListener;
 use std::path::Path;
 
 use advect_engine::Fabric;
 use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::language::Language;
 use advect_pipelines::{Pipeline, PipelineError, Run, Stop};
+use advect_tests::free_hosts;
 use serde_json::Value;
 
 /// A model that learns in seconds.
@@ -139,12 +139,7 @@ fn curve_over_tcp() {
     let mesh = "layout.mesh=\"sharded 2, tensor 2\"";
     let threads = tempfile::tempdir().expect("a directory can be made");
     start(Fabric::Threads(4), threads.path(), &[mesh], Stop::default()).expect("it runs");
-    let hosts: Vec<String> = {
-        let bind = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
-        let held = [bind(), bind()];
-        let address = |l: &TcpListener| l.local_addr().expect("it is bound").to_string();
-        held.iter().map(address).collect()
-    };
+    let hosts = free_hosts(2);
     let out = tempfile::tempdir().expect("a directory can be made");
     std::thread::scope(|scope| {
         for process in 0..2 {

@@ -11,7 +11,7 @@ use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::{Stream, StreamVec};
 
 use super::Trainable;
-use super::tally::{self, COUNT, LOSS, Source};
+use super::tally::{self, COUNT, LOSS};
 
 /// The loss of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -44,14 +44,8 @@ impl Trainable {
             ..Wiring::default()
         };
         let outputs = self.graph.wire_with(feeds, wiring)?.outputs();
-        let mut sources = Vec::new();
-        for (slot, name) in [(LOSS, "loss"), (COUNT, "count")] {
-            let (stream, spec) = self.output(&outputs, name)?;
-            sources.push(Source { stream, spec, slot });
-        }
-        let partial = tally::totals(mesh, &sources);
-        let whole = partial.relayout(mesh, &Layout::same(mesh))?;
-        let totals = relayout(tally::tally(mesh, sources, Rc::new(|| false)), &whole);
+        let sources = self.measured(&outputs)?;
+        let totals = tally::totals(mesh, sources, Rc::new(|| false))?;
         Ok(
             totals.unary::<CapacityContainerBuilder<Vec<Evaluation>>, _, _, _>(
                 Pipeline,

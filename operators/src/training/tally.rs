@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use advect_engine::graph::Moment;
-use advect_engine::{Batch, DType, Mesh, Placement, Shard, Spec, Tick};
+use advect_engine::{
+    Batch, DType, Layout, Mesh, Monoid, Placement, Result, Shard, Spec, Tick, relayout,
+};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
@@ -48,7 +50,7 @@ struct Open {
 /// This worker's part of the totals, one vector a version: slots [`LOSS`] and [`COUNT`] add what
 /// comes, those from [`SQUARES`] on add its squares, and [`STOP`] counts the workers on which `stop` said
 /// so when the version closed.
-pub(crate) fn tally<'s>(
+fn tally<'s>(
     mesh: &Mesh,
     sources: Vec<Source<'s>>,
     stop: Rc<dyn Fn() -> bool>,
@@ -124,11 +126,16 @@ fn slots(sources: &[Source<'_>]) -> usize {
         .max(SQUARES)
 }
 
-/// What [`tally`] of `sources` gives: partial sums that merge by addition.
-pub(crate) fn totals(mesh: &Mesh, sources: &[Source<'_>]) -> Spec {
-    let sum = Placement::Partial(advect_engine::Monoid::Sum);
-    let layout = advect_engine::Layout::new(vec![sum; mesh.rank()]);
-    Spec::new([slots(sources)], DType::F64, layout)
+/// The totals of every version, the same on every worker: what [`tally`] gives of all of them, merged.
+pub(crate) fn totals<'s>(
+    mesh: &Mesh,
+    sources: Vec<Source<'s>>,
+    stop: Rc<dyn Fn() -> bool>,
+) -> Result<Stream<'s, Tick, Batch>> {
+    let parts = Layout::new(vec![Placement::Partial(Monoid::Sum); mesh.rank()]);
+    let parts = Spec::new([slots(&sources)], DType::F64, parts);
+    let merged = parts.relayout(mesh, &Layout::same(mesh))?;
+    Ok(relayout(tally(mesh, sources, stop), &merged))
 }
 
 /// The sum of the elements, or of their squares, in double precision.

@@ -89,11 +89,7 @@ impl Trainable {
         let seeds = BTreeMap::from([("loss".to_owned(), seeds)]);
         let mut cotangents = self.graph.backward(&wired, seeds, &asked)?;
 
-        let mut sources = Vec::new();
-        for (slot, name) in [(LOSS, "loss"), (COUNT, "count")] {
-            let (stream, spec) = self.output(&outputs, name)?;
-            sources.push(Source { stream, spec, slot });
-        }
+        let mut sources = self.measured(&outputs)?;
         let mut gradients = Vec::new();
         for (i, (parameter, spec)) in self.parameters.iter().zip(specs).enumerate() {
             let cotangent = cotangents.remove(&parameter.name);
@@ -106,9 +102,7 @@ impl Trainable {
                 slot: SQUARES + i,
             });
         }
-        let partial = tally::totals(mesh, &sources);
-        let whole = partial.relayout(mesh, &advect_engine::Layout::same(mesh))?;
-        let totals = relayout(tally::tally(mesh, sources, control.stop), &whole);
+        let totals = tally::totals(mesh, sources, control.stop)?;
         let gradients = scope.concatenate(gradients);
         let (next, reports) = update(gradients, totals, &weights, recipe.clone());
         next.connect_loop(handle);
@@ -165,8 +159,20 @@ impl Trainable {
         })
     }
 
+    /// What is added up of every micro-batch: loss and number of targets.
+    pub(super) fn measured<'s>(&self, outputs: &Streams<'s, Tick>) -> Result<Vec<Source<'s>>> {
+        let source = |(slot, name)| {
+            let (stream, spec) = self.output(outputs, name)?;
+            Ok(Source { stream, spec, slot })
+        };
+        [(LOSS, "loss"), (COUNT, "count")]
+            .map(source)
+            .into_iter()
+            .collect()
+    }
+
     /// The stream of an output among `outputs`, and what it is.
-    pub(super) fn output<'s>(
+    fn output<'s>(
         &self,
         outputs: &Streams<'s, Tick>,
         name: &str,

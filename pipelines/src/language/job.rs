@@ -13,7 +13,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use advect_engine::fabric::Context;
-use advect_engine::graph::Streams;
 use advect_engine::source::Pace;
 use advect_engine::{EngineError, Shard, Tick};
 use advect_operators::training::{Control, Evaluation, Report, Trainable, select};
@@ -76,6 +75,8 @@ pub(crate) fn run(
 }
 
 type Heard = Rc<RefCell<dyn FnMut(Event)>>;
+/// Which versions, by the steps taken before them.
+type Chosen = Rc<dyn Fn(u64) -> bool>;
 
 fn wire<'s>(
     scope: Scope<'s, Tick>,
@@ -112,55 +113,38 @@ fn wire<'s>(
     });
     pace.follow(reports).probe_with(probe);
 
-    let versions = |chosen: Box<dyn Fn(u64) -> bool>| {
-        let chosen: Rc<dyn Fn(u64) -> bool> = chosen.into();
-        select(&trained.parameters, move |step| chosen(step))
-    };
-    let evaluate = |parameters: Streams<'s, Tick>,
-                    inputs: Streams<'s, Tick>,
-                    kind: fn(Evaluation) -> Event| {
-        let told = Rc::clone(heard);
-        let found = trainable.evaluate(parameters, inputs, Some(settings.in_flight))?;
-        let seen = found.inspect(move |found| (told.borrow_mut())(kind(*found)));
-        seen.probe_with(probe);
-        Ok::<_, EngineError>(())
-    };
+    let versions = |chosen: Chosen| select(&trained.parameters, move |step| chosen(step));
     let every = Rc::new(Cell::new(steps + 1));
+    let evaluate =
+        |name: &str, windows: Vec<Starts>, chosen: Chosen, kind: fn(Evaluation) -> Event| {
+            let when = chosen.clone();
+            let batches = move |step| match when(step) {
+                true => windows.clone(),
+                false => Vec::new(),
+            };
+            let inputs = load(name, &every, Box::new(batches))?;
+            let found = trainable.evaluate(versions(chosen), inputs, Some(settings.in_flight))?;
+            let told = Rc::clone(heard);
+            let seen = found.inspect(move |found| (told.borrow_mut())(kind(*found)));
+            seen.probe_with(probe);
+            Ok::<_, EngineError>(())
+        };
     let (validating, reached) = (Arc::clone(shared), Rc::clone(&end));
     // a run that is stopped is not validated any more
-    let validates = move |step| validating.settings.validates(step) && reached.get() == steps;
-    let samples = settings.validation.samples;
-    let windows = contiguous(shared, shared.corpus.validate(), samples);
-    let when = validates.clone();
-    let batches = move |step| {
-        if when(step) {
-            windows.clone()
-        } else {
-            Vec::new()
-        }
-    };
-    let inputs = load("Validation windows", &every, Box::new(batches))?;
-    evaluate(
-        versions(Box::new(validates.clone())),
-        inputs,
-        Event::Validated,
-    )?;
-
+    let validates: Chosen =
+        Rc::new(move |step| validating.settings.validates(step) && reached.get() == steps);
+    let validated = Rc::clone(&validates);
+    let last: Chosen = Rc::new(move |step| step == steps && validated(step));
+    let windows = contiguous(
+        shared,
+        shared.corpus.validate(),
+        settings.validation.samples,
+    );
+    evaluate("Validation windows", windows, validates, Event::Validated)?;
     let windows = contiguous(shared, shared.corpus.test(), usize::MAX);
-    let when = validates.clone();
-    let last = move |step: u64| step == steps && when(step);
-    let when = last.clone();
-    let batches = move |step| {
-        if when(step) {
-            windows.clone()
-        } else {
-            Vec::new()
-        }
-    };
-    let inputs = load("Test windows", &every, Box::new(batches))?;
-    evaluate(versions(Box::new(last.clone())), inputs, Event::Tested)?;
+    evaluate("Test windows", windows, Rc::clone(&last), Event::Tested)?;
 
-    for (name, stream) in trainable.gather(versions(Box::new(last)))? {
+    for (name, stream) in trainable.gather(versions(last))? {
         let whole = Rc::clone(whole);
         let seen = stream.inspect_core(move |event| {
             if let Ok((_, batch)) = event {

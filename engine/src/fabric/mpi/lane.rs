@@ -12,7 +12,7 @@ use crate::shard::pool::Pool;
 use crate::shard::{DType, Data};
 
 /// Bytes of one message of MPI: longer payloads are several messages of one tag, which MPI keeps in
-/// order. A few of them fit into the caches, so that one is merged from there while the next comes.
+/// order. One fits into the caches, so that it is merged from there.
 const CHUNK: usize = 4 << 20;
 
 /// Payloads as tagged messages, straight from and to the memory of tensors.
@@ -99,22 +99,18 @@ impl Announced {
             }
         }
         let mut backoff = Backoff::default();
-        for request in requests {
-            self.wait(request, &mut backoff);
-        }
-        Ok(())
-    }
-
-    /// Returns when the request is done, and not before: until then MPI may write to its memory. A job
-    /// that fails meanwhile is ended by the thread that watches the alarm.
-    fn wait(&self, mut request: Request, backoff: &mut Backoff) {
-        loop {
-            match request.done() {
-                Ok(true) => return,
-                Ok(false) => backoff.wait(),
-                Err(why) => self.job.abort(&why),
+        for mut request in requests {
+            loop {
+                match request.done() {
+                    Ok(true) => break,
+                    // a job that fails meanwhile is ended by the thread that watches the alarm; until
+                    // then MPI may write to `out`
+                    Ok(false) => backoff.wait(),
+                    Err(why) => self.job.abort(&why),
+                }
             }
         }
+        Ok(())
     }
 
     fn failed(&self, why: &str) {
@@ -140,35 +136,15 @@ impl Arrival for Announced {
 
     fn runs(self: Box<Self>, dtype: DType, len: usize, next: &mut dyn FnMut(usize, &Data)) {
         let run = CHUNK / dtype.size();
-        let mut memory = [run, run].map(|run| bulk::buffer(dtype, run.min(len)));
-        let mut backoff = Backoff::default();
-        let mut before: Option<(usize, Request)> = None;
+        let mut memory = bulk::buffer(dtype, run.min(len));
         for at in (0..len).step_by(run) {
-            let n = run.min(len - at);
-            let [here, other] = &mut memory;
-            if n < here.len() {
-                here.truncate(n);
+            memory.truncate(run.min(len - at));
+            if let Err(why) = self.receive(memory.as_bytes_mut()) {
+                return self.failed(&why);
             }
-            // SAFETY: the request is waited for before its memory is looked at, written to, or freed:
-            // below, or in the next round.
-            match unsafe { (self.job.payloads()).receive(here.as_bytes_mut(), self.rank, self.tag) }
-            {
-                Ok(request) => {
-                    if let Some((at, request)) = before.replace((at, request)) {
-                        self.wait(request, &mut backoff);
-                        next(at, other);
-                    }
-                }
-                Err(why) if before.is_none() => return self.failed(&why),
-                Err(why) => self.job.abort(&why),
-            }
-            memory.swap(0, 1);
+            next(at, &memory);
         }
-        if let Some((at, request)) = before {
-            self.wait(request, &mut backoff);
-            next(at, &memory[1]);
-        }
-        memory.iter_mut().for_each(bulk::recycle);
+        bulk::recycle(&mut memory);
     }
 
     fn discard(self: Box<Self>, bytes: usize) {
