@@ -49,13 +49,19 @@ pub enum Placement {
     Same,
     /// Contributions that merge to the value.
     Partial(Monoid),
+    /// The whole tensor at one place of the axis, and nothing of it elsewhere: a pipeline stage.
+    At {
+        /// The place.
+        at: usize,
+    },
 }
 
 impl Placement {
-    /// The placement of the cotangent: Split ↔ Split, Same ↔ Partial(+), halo copies ↔ halo sums.
+    /// The placement of the cotangent: Split ↔ Split, At ↔ At, Same ↔ Partial(+), halo copies ↔ halo
+    /// sums.
     pub fn dual(self) -> Result<Self> {
         match self {
-            Placement::Split { .. } => Ok(self),
+            Placement::Split { .. } | Placement::At { .. } => Ok(self),
             Placement::Same => Ok(Placement::Partial(Monoid::Sum)),
             Placement::Partial(Monoid::Sum) => Ok(Placement::Same),
             Placement::Partial(monoid) => Err(EngineError::NoAdjoint {
@@ -87,8 +93,13 @@ impl Placement {
     pub fn dim(self) -> Option<usize> {
         match self {
             Placement::Split { dim } | Placement::Halo { dim, .. } => Some(dim),
-            Placement::Same | Placement::Partial(_) => None,
+            Placement::Same | Placement::Partial(_) | Placement::At { .. } => None,
         }
+    }
+
+    /// Whether nothing of the tensor is at place `here` of the axis.
+    pub(crate) fn absent(self, here: usize) -> bool {
+        matches!(self, Placement::At { at } if at != here)
     }
 }
 
@@ -107,6 +118,7 @@ impl fmt::Display for Placement {
             Placement::Halo { dim, width, .. } => write!(f, "Split({dim}, halo sum {width})"),
             Placement::Same => write!(f, "Same"),
             Placement::Partial(m) => write!(f, "Partial({m:?})"),
+            Placement::At { at } => write!(f, "At({at})"),
         }
     }
 }
@@ -218,6 +230,12 @@ impl Layout {
             * dtype.size()
     }
 
+    /// Whether `worker` has nothing of any tensor in this layout.
+    pub(crate) fn absent(&self, mesh: &Mesh, worker: usize) -> bool {
+        let mut places = self.axes.iter().zip(mesh.coordinates(worker));
+        places.any(|(p, here)| p.absent(here))
+    }
+
     /// The monoid of the partial axes, if there is one.
     pub(crate) fn monoid(&self) -> Option<Monoid> {
         self.axes.iter().find_map(|p| match p {
@@ -228,9 +246,11 @@ impl Layout {
 
     pub(crate) fn extents(&self, mesh: &Mesh, shape: &[usize], worker: usize) -> Vec<Extent> {
         let at = mesh.coordinates(worker);
+        let absent = self.absent(mesh, worker);
         let dims = shape.iter().enumerate();
         dims.map(|(dim, &n)| {
-            let mut owned = 0..n;
+            // what is not here is empty in its first dimension
+            let mut owned = 0..if absent && dim == 0 { 0 } else { n };
             let mut halo = None;
             for (a, p) in self
                 .axes
@@ -251,8 +271,9 @@ impl Layout {
     /// Whether tensors of this shape and type can have this layout on this mesh.
     ///
     /// # Errors
-    /// If the number of placements is not the number of axes, a dimension does not exist, two halos
-    /// meet in one dimension, two monoids meet, or rows of (m, ℓ, o) would be cut.
+    /// If the number of placements is not the number of axes, a dimension or a place does not exist,
+    /// two halos meet in one dimension, two monoids meet, a number without dimensions would be at one
+    /// place, or rows of (m, ℓ, o) would be cut.
     pub fn check(&self, mesh: &Mesh, shape: &[usize], dtype: DType) -> Result<()> {
         let fail = |why: String| {
             Err(EngineError::Layout {
@@ -268,7 +289,16 @@ impl Layout {
             ));
         }
         let mut halos = vec![0; shape.len()];
-        for p in &self.axes {
+        for (p, &places) in self.axes.iter().zip(mesh.sizes()) {
+            match p {
+                Placement::At { at } if *at >= places => {
+                    return fail(format!("place {at} of an axis that has {places}"));
+                }
+                Placement::At { .. } if shape.is_empty() => {
+                    return fail("a single number cannot be absent elsewhere; use Partial".into());
+                }
+                _ => {}
+            }
             if let Some(dim) = p.dim().filter(|&d| d >= shape.len()) {
                 return fail(format!("dimension {dim} of a tensor of shape {shape:?}"));
             }

@@ -2,8 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use timely::scheduling::Activator;
+
+use crate::graph::Site;
 
 /// A moment, as two counters, and the key of its tensors.
 type Slot = ([u64; 2], u64);
@@ -34,9 +37,14 @@ impl Admission {
         }
     }
 
-    /// Counts one more operator or adjoint that every moment passes.
-    pub(crate) fn expect(&self) {
+    /// The admission of one more operator or adjoint, if moments pass it here: it works more than once
+    /// a version (`held`), and is not at another place.
+    pub(crate) fn of(self: &Rc<Self>, site: &Site, held: bool) -> Option<Rc<Self>> {
+        if held || site.absent {
+            return None;
+        }
         self.works.set(self.works.get() + 1);
+        Some(Rc::clone(self))
     }
 
     /// Whether an operator may work on this moment; `wake` is called when that may have changed.

@@ -117,10 +117,10 @@ impl Graph {
                 let site = self.site(node, keeps.scope().index());
                 let work = Work {
                     operator: Arc::clone(operator),
-                    site,
                     wanted,
                     held,
-                    admission: Rc::clone(&wired.admission),
+                    admission: wired.admission.of(&site, held),
+                    site,
                 };
                 for (i, stream) in work
                     .wire(keeps, ports, wired.kept())
@@ -173,7 +173,7 @@ struct Work {
     site: Site,
     wanted: Vec<bool>,
     held: bool,
-    admission: Rc<Admission>,
+    admission: Option<Rc<Admission>>,
 }
 
 impl Work {
@@ -187,9 +187,6 @@ impl Work {
     ) -> Vec<Option<Stream<'s, T, Batch>>> {
         let mut builder =
             OperatorBuilder::new(format!("Adjoint of {}", self.site.name), keeps.scope());
-        if !self.held {
-            self.admission.expect();
-        }
         let mut saves = builder.new_input(keeps, Pipeline);
         let at: Vec<usize> = ports.iter().map(|(i, _)| *i).collect();
         let mut inputs: Vec<_> = ports
@@ -210,10 +207,10 @@ impl Work {
             let mut saved: BTreeMap<(T, u64), Rc<Saved>> = BTreeMap::new();
             move |frontiers: &[MutableAntichain<T>]| {
                 let held = self.held;
-                let admission = Rc::clone(&self.admission);
+                let admission = self.admission.clone();
                 let passed = |slot: &(T, u64), bytes: usize| {
                     kept.take(bytes);
-                    if !held {
+                    if let Some(admission) = &admission {
                         admission.pass((slot.0.coordinates(), slot.1));
                     }
                 };
@@ -338,6 +335,13 @@ pub(crate) fn transposed(
         .map(|(part, spec)| part.unwrap_or_else(|| spec.zero(&site.mesh, site.worker, site.key)))
         .collect();
     expect(site, &specs, &parts, "cotangent of output")?;
+    if site.absent {
+        let zero = |(spec, wanted): (&Spec, &bool)| match wanted {
+            true => Ok(Some(spec.dual()?.zero(&site.mesh, site.worker, site.key))),
+            false => Ok(None),
+        };
+        return site.inputs.iter().zip(wanted).map(zero).collect();
+    }
     let mut answers = operator.adjoint(site, saved, &parts, wanted)?;
     answers.resize(wanted.len(), None);
     for (i, (answer, &wanted)) in answers.iter_mut().zip(wanted).enumerate() {

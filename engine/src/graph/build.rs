@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::error::{EngineError, Result};
+use crate::graph::place::Places;
 use crate::graph::{Operator, Site, Spec};
 use crate::layout::Layout;
 use crate::mesh::Mesh;
@@ -137,13 +138,16 @@ impl Graph {
         inputs: &[Value],
     ) -> Result<Vec<Value>> {
         let specs: Vec<Spec> = inputs.iter().map(|&v| self.spec(v).clone()).collect();
-        let outputs = operator.infer(&self.mesh, &specs).map_err(|e| match e {
+        let places = Places::of(name, &self.mesh, &specs)?;
+        let outputs = operator.infer(&self.mesh, &places.seen(&specs));
+        let outputs = outputs.map_err(|e| match e {
             EngineError::Operator { why, .. } => EngineError::Operator {
                 operator: name.to_owned(),
                 why,
             },
             other => other,
         })?;
+        let outputs: Vec<Spec> = outputs.into_iter().map(|spec| places.made(spec)).collect();
         for spec in &outputs {
             spec.check(&self.mesh)?;
         }
@@ -256,13 +260,19 @@ impl Graph {
 
     /// The place of `node` on `worker`, before any moment.
     pub(crate) fn site(&self, node: &Node, worker: usize) -> Site {
-        let specs = |values: &[Value]| values.iter().map(|&v| self.spec(v).clone()).collect();
+        let specs = |values: &[Value]| -> Vec<Spec> {
+            values.iter().map(|&v| self.spec(v).clone()).collect()
+        };
+        let (inputs, outputs) = (specs(&node.inputs), specs(&node.outputs));
         Site {
             name: node.name.clone(),
+            absent: inputs
+                .iter()
+                .any(|spec| spec.layout.absent(&self.mesh, worker)),
             mesh: self.mesh.clone(),
             worker,
-            inputs: specs(&node.inputs),
-            outputs: specs(&node.outputs),
+            inputs,
+            outputs,
             moment: [0, 0],
             key: 0,
         }

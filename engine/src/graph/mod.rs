@@ -17,6 +17,7 @@
 //! | fan-out | sum in the order of the uses |
 //! | parameter held over the moments of a version | sum in the order of the moments |
 //! | what the derivative needs | a message from the operator to its adjoint |
+//! | operator at one place of an axis | its adjoint there, nothing elsewhere |
 
 mod admission;
 mod backward;
@@ -24,6 +25,7 @@ mod build;
 mod collect;
 mod moment;
 mod operator;
+mod place;
 mod print;
 mod rehearse;
 mod shuffle;

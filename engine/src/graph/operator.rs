@@ -65,6 +65,8 @@ pub struct Site {
     pub(crate) name: String,
     pub(crate) mesh: Mesh,
     pub(crate) worker: usize,
+    /// Whether the operator is at another place: its inputs are, and it has nothing to do here.
+    pub(crate) absent: bool,
     pub(crate) inputs: Vec<Spec>,
     pub(crate) outputs: Vec<Spec>,
     pub(crate) moment: [u64; 2],
@@ -127,6 +129,12 @@ impl Site {
         self.inputs[i]
             .layout
             .indices(&self.mesh, &self.inputs[i].shape, self.worker)
+    }
+
+    /// What an operator gives where it is not.
+    pub(crate) fn nothing(&self) -> Vec<Shard> {
+        let zero = |spec: &Spec| spec.zero(&self.mesh, self.worker, self.key);
+        self.outputs.iter().map(zero).collect()
     }
 
     /// An [`EngineError::Operator`] that names this operator, its worker and its time.

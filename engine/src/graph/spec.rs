@@ -118,11 +118,11 @@ impl Spec {
             Rows::Plain => self.layout.dual()?,
             Rows::Scaled => {
                 let axes = self.layout.axes.iter().map(|p| match p {
-                    Placement::Split { .. } => Ok(*p),
+                    Placement::Split { .. } | Placement::At { .. } => Ok(*p),
                     Placement::Same => Ok(Placement::Partial(Monoid::LogSumExp)),
                     Placement::Partial(Monoid::LogSumExp) => Ok(Placement::Same),
                     _ => Err(none(
-                        "scaled rows are split, the same, or Partial(LogSumExp)",
+                        "scaled rows are split, the same, at one place, or Partial(LogSumExp)",
                     )),
                 });
                 Layout {

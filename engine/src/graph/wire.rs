@@ -174,8 +174,13 @@ impl Graph {
                         continue;
                     };
                     let site = self.site(node, first.scope().index());
-                    let admission = (!self.held(node)).then(|| Rc::clone(&wired.admission));
-                    let (outputs, kept) = apply(Arc::clone(operator), site, ports, admission);
+                    let work = Work {
+                        operator: Arc::clone(operator),
+                        held: self.held(node),
+                        admission: wired.admission.of(&site, self.held(node)),
+                        site,
+                    };
+                    let (outputs, kept) = work.wire(ports);
                     wired.values.extend(outputs);
                     keeps = Some(kept);
                 }
@@ -221,123 +226,134 @@ struct Open<T: Moment> {
     parts: Vec<Option<Shard>>,
 }
 
-/// An operator that works when all its inputs of a moment and key have come, with the parameters
-/// of their version; without admission, once a version on parameters alone.
-fn apply<'s, T: Moment>(
+/// An operator on its way forward.
+struct Work {
     operator: Arc<dyn Operator>,
-    mut site: Site,
-    ports: Vec<(Stream<'s, T, Batch>, bool)>,
+    site: Site,
+    /// Whether it works once a version, on parameters alone.
+    held: bool,
     admission: Option<Rc<Admission>>,
-) -> (Vec<Stream<'s, T, Batch>>, Keeps<'s, T>) {
-    let scope = ports[0].0.scope();
-    let held = admission.is_none();
-    let mut builder = OperatorBuilder::new(site.name.clone(), scope);
-    let wake = scope.activator_for(builder.operator_info().address);
-    if let Some(admission) = &admission {
-        admission.expect();
-    }
-    // a port holds when its messages serve many moments of this operator
-    let holds: Vec<bool> = ports.iter().map(|(_, port)| *port && !held).collect();
-    let mut inputs: Vec<_> = ports
-        .into_iter()
-        .map(|(stream, _)| builder.new_input(stream, Pipeline))
-        .collect();
-    let (mut outputs, mut streams) = (Vec::new(), Vec::new());
-    for _ in 0..site.outputs.len() {
-        let (output, stream) = builder.new_output::<Batch>();
-        outputs.push(OutputBuilder::<_, Batches>::from(output));
-        streams.push(stream);
-    }
-    let (keep, keeps) = builder.new_output::<Vec<(u64, Rc<Saved>)>>();
-    let mut keep = OutputBuilder::<_, KeepsBuilder>::from(keep);
-    builder.build(move |capabilities| {
-        drop(capabilities);
-        let mut open: BTreeMap<(T, u64), Open<T>> = BTreeMap::new();
-        let mut versions: BTreeMap<(T, usize), Shard> = BTreeMap::new();
-        move |frontiers: &[MutableAntichain<T>]| {
-            for (port, input) in inputs.iter_mut().enumerate() {
-                input.for_each(|cap, batch| {
-                    let Some(time) = cap.stamp().elements().first().cloned() else {
-                        return;
-                    };
-                    for shard in batch.shards.drain(..) {
-                        if holds[port] {
-                            versions.insert((time.version(), port), shard);
-                            continue;
-                        }
-                        let slot = if held {
-                            (time.version(), 0)
-                        } else {
-                            (time.clone(), shard.key)
+}
+
+impl Work {
+    /// Works when all inputs of a moment and key have come, with the parameters of their version.
+    fn wire<'s, T: Moment>(
+        self,
+        ports: Vec<(Stream<'s, T, Batch>, bool)>,
+    ) -> (Vec<Stream<'s, T, Batch>>, Keeps<'s, T>) {
+        let scope = ports[0].0.scope();
+        let Work {
+            operator,
+            mut site,
+            held,
+            admission,
+        } = self;
+        let mut builder = OperatorBuilder::new(site.name.clone(), scope);
+        let wake = scope.activator_for(builder.operator_info().address);
+        // a port holds when its messages serve many moments of this operator
+        let holds: Vec<bool> = ports.iter().map(|(_, port)| *port && !held).collect();
+        let mut inputs: Vec<_> = ports
+            .into_iter()
+            .map(|(stream, _)| builder.new_input(stream, Pipeline))
+            .collect();
+        let (mut outputs, mut streams) = (Vec::new(), Vec::new());
+        for _ in 0..site.outputs.len() {
+            let (output, stream) = builder.new_output::<Batch>();
+            outputs.push(OutputBuilder::<_, Batches>::from(output));
+            streams.push(stream);
+        }
+        let (keep, keeps) = builder.new_output::<Vec<(u64, Rc<Saved>)>>();
+        let mut keep = OutputBuilder::<_, KeepsBuilder>::from(keep);
+        builder.build(move |capabilities| {
+            drop(capabilities);
+            let mut open: BTreeMap<(T, u64), Open<T>> = BTreeMap::new();
+            let mut versions: BTreeMap<(T, usize), Shard> = BTreeMap::new();
+            move |frontiers: &[MutableAntichain<T>]| {
+                for (port, input) in inputs.iter_mut().enumerate() {
+                    input.for_each(|cap, batch| {
+                        let Some(time) = cap.stamp().elements().first().cloned() else {
+                            return;
                         };
-                        let entry = open.entry(slot).or_insert_with(|| Open {
-                            capabilities: (0..=site.outputs.len())
-                                .map(|out| cap.delayed(&time, out))
-                                .collect(),
-                            parts: vec![None; holds.len()],
-                        });
-                        entry.parts[port] = Some(shard);
+                        for shard in batch.shards.drain(..) {
+                            if holds[port] {
+                                versions.insert((time.version(), port), shard);
+                                continue;
+                            }
+                            let slot = if held {
+                                (time.version(), 0)
+                            } else {
+                                (time.clone(), shard.key)
+                            };
+                            let entry = open.entry(slot).or_insert_with(|| Open {
+                                capabilities: (0..=site.outputs.len())
+                                    .map(|out| cap.delayed(&time, out))
+                                    .collect(),
+                                parts: vec![None; holds.len()],
+                            });
+                            entry.parts[port] = Some(shard);
+                        }
+                    });
+                }
+                let mut ready = Vec::new();
+                for ((time, key), entry) in &open {
+                    let mut complete = true;
+                    for (port, holds) in holds.iter().enumerate() {
+                        let here = match holds {
+                            true => versions.contains_key(&(time.version(), port)),
+                            false => entry.parts[port].is_some(),
+                        };
+                        if !here && !frontiers[port].less_equal(&time.last()) {
+                            site.moment = time.coordinates();
+                            site.key = *key;
+                            let why =
+                                format!("input {port} never came; feed every input of a moment");
+                            panic!("{}", site.error(why));
+                        }
+                        complete &= here;
                     }
+                    if complete {
+                        ready.push((time.clone(), *key));
+                    }
+                }
+                for (time, key) in ready {
+                    let slot = (time.coordinates(), key);
+                    if (admission.as_ref()).is_some_and(|a| !a.enter(slot, &wake)) {
+                        break;
+                    }
+                    let Some(entry) = open.remove(&(time.clone(), key)) else {
+                        continue;
+                    };
+                    let parts = entry.parts.into_iter().enumerate();
+                    let shards: Vec<Shard> = parts
+                        .filter_map(|(port, part)| {
+                            part.or_else(|| versions.get(&(time.version(), port)).cloned())
+                        })
+                        .collect();
+                    (site.moment, site.key) = (time.coordinates(), key);
+                    let (made, saved) = run(&*operator, &site, &shards);
+                    for ((mut shard, output), cap) in
+                        made.into_iter().zip(&mut outputs).zip(&entry.capabilities)
+                    {
+                        shard.key = key;
+                        output.activate().session(cap).give(shard);
+                    }
+                    let cap = &entry.capabilities[outputs.len()];
+                    keep.activate().session(cap).give((key, Rc::new(saved)));
+                    if let Some(admission) = &admission {
+                        admission.pass(slot);
+                    }
+                }
+                versions.retain(|(version, _), _| {
+                    open.keys().any(|(time, _)| time.version() == *version)
+                        || frontiers
+                            .iter()
+                            .zip(&holds)
+                            .any(|(f, holds)| !holds && f.less_equal(&version.last()))
                 });
             }
-            let mut ready = Vec::new();
-            for ((time, key), entry) in &open {
-                let mut complete = true;
-                for (port, holds) in holds.iter().enumerate() {
-                    let here = match holds {
-                        true => versions.contains_key(&(time.version(), port)),
-                        false => entry.parts[port].is_some(),
-                    };
-                    if !here && !frontiers[port].less_equal(&time.last()) {
-                        site.moment = time.coordinates();
-                        site.key = *key;
-                        let why = format!("input {port} never came; feed every input of a moment");
-                        panic!("{}", site.error(why));
-                    }
-                    complete &= here;
-                }
-                if complete {
-                    ready.push((time.clone(), *key));
-                }
-            }
-            for (time, key) in ready {
-                let slot = (time.coordinates(), key);
-                if (admission.as_ref()).is_some_and(|a| !a.enter(slot, &wake)) {
-                    break;
-                }
-                let Some(entry) = open.remove(&(time.clone(), key)) else {
-                    continue;
-                };
-                let parts = entry.parts.into_iter().enumerate();
-                let shards: Vec<Shard> = parts
-                    .filter_map(|(port, part)| {
-                        part.or_else(|| versions.get(&(time.version(), port)).cloned())
-                    })
-                    .collect();
-                (site.moment, site.key) = (time.coordinates(), key);
-                let (made, saved) = run(&*operator, &site, &shards);
-                for ((mut shard, output), cap) in
-                    made.into_iter().zip(&mut outputs).zip(&entry.capabilities)
-                {
-                    shard.key = key;
-                    output.activate().session(cap).give(shard);
-                }
-                let cap = &entry.capabilities[outputs.len()];
-                keep.activate().session(cap).give((key, Rc::new(saved)));
-                if let Some(admission) = &admission {
-                    admission.pass(slot);
-                }
-            }
-            versions.retain(|(version, _), _| {
-                open.keys().any(|(time, _)| time.version() == *version)
-                    || frontiers
-                        .iter()
-                        .zip(&holds)
-                        .any(|(f, holds)| !holds && f.less_equal(&version.last()))
-            });
-        }
-    });
-    (streams, keeps)
+        });
+        (streams, keeps)
+    }
 }
 
 /// The forward pass of one operator with the checks that graphs owe to operators, and back.
@@ -351,12 +367,15 @@ fn run(operator: &dyn Operator, site: &Site, shards: &[Shard]) -> (Vec<Shard>, S
     }
 }
 
-/// [`Operator::forward`] between pieces of the right shapes.
+/// [`Operator::forward`] between pieces of the right shapes; nothing where the operator is not.
 pub(crate) fn checked(
     operator: &dyn Operator,
     site: &Site,
     shards: &[Shard],
 ) -> Result<(Vec<Shard>, Saved)> {
+    if site.absent {
+        return Ok((site.nothing(), Saved::nothing()));
+    }
     for (i, (shard, spec)) in shards.iter().zip(&site.inputs).enumerate() {
         spec.fits(
             &site.mesh,

@@ -302,7 +302,10 @@ impl Pair<'_> {
         for (a, (x, y)) in self.from.axes.iter().zip(&self.to.axes).enumerate() {
             let meet = match (x, y) {
                 (Placement::Partial(_), _) if x == y => s[a] == t[a],
-                (Placement::Partial(_), _) => true,
+                (Placement::Same, Placement::At { at }) => s[a] == *at && t[a] == *at,
+                (Placement::At { at }, Placement::Partial(_)) => s[a] == *at && t[a] == *at,
+                // extents say who has it and who wants it
+                (Placement::Partial(_), _) | (Placement::At { .. }, _) => true,
                 (Placement::Same, Placement::Partial(_)) => s[a] == 0 && t[a] == 0,
                 (Placement::Same, _) | (_, Placement::Partial(_)) => s[a] == t[a],
                 (Placement::Halo { dim, .. }, _) if self.kept(*dim) => s[a] == t[a],
@@ -334,7 +337,7 @@ impl Pair<'_> {
     /// Runs of one dimension that pass from `has` to `wants`.
     fn runs(&self, dim: usize, has: &Extent, wants: &Extent) -> Vec<(usize, usize, usize)> {
         if self.kept(dim) {
-            return if has.len() == 0 {
+            return if has.len() == 0 || wants.len() == 0 {
                 Vec::new()
             } else {
                 vec![(0, 0, has.len())]

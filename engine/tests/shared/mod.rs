@@ -21,6 +21,7 @@ pub(crate) fn placements() -> Vec<Placement> {
         Placement::Split { dim: 1 },
         Placement::Same,
         Placement::Partial(Monoid::Sum),
+        Placement::At { at: 0 },
     ];
     for edge in [Edge::Clamped, Edge::Periodic] {
         for overlap in [Overlap::Copies, Overlap::Sums] {

@@ -149,7 +149,12 @@ impl Trainable {
         let found = self.graph.parameters().find(|(n, _)| *n == name);
         let (_, value) = found.ok_or_else(|| missing(name))?;
         let spec = self.graph.spec(value).clone();
-        let stored = |p: &Placement| matches!(p, Placement::Same | Placement::Split { .. });
+        let stored = |p: &Placement| {
+            matches!(
+                p,
+                Placement::Same | Placement::Split { .. } | Placement::At { .. }
+            )
+        };
         if spec.layout.axes.iter().all(stored) {
             return Ok(spec);
         }

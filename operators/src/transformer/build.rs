@@ -14,12 +14,22 @@ pub(super) fn split(dim: usize) -> Placement {
     Placement::Split { dim }
 }
 
+/// How a role has a parameter whose dimension `cut` is cut where weights are.
+fn used(cut: Option<usize>, role: Role) -> Placement {
+    match cut {
+        Some(dim) if role.cuts_weights() => split(dim),
+        _ => SAME,
+    }
+}
+
 /// A graph in the making.
 pub(super) struct Build<'a> {
     pub(super) graph: Graph,
     pub(super) parameters: Vec<Parameter>,
     strategy: &'a Strategy,
     dtype: DType,
+    /// The stage that is built now.
+    stage: usize,
 }
 
 impl<'a> Build<'a> {
@@ -29,31 +39,58 @@ impl<'a> Build<'a> {
             parameters: Vec::new(),
             strategy,
             dtype,
+            stage: 0,
         }
+    }
+
+    /// The stage of each layer.
+    pub(super) fn places(&self, layers: usize) -> Result<Vec<usize>> {
+        self.strategy.places(layers)
+    }
+
+    /// The last stage.
+    pub(super) fn last(&self) -> usize {
+        self.strategy.stages() - 1
+    }
+
+    /// Goes on at another stage, where the residual stream is taken.
+    pub(super) fn go_on(&mut self, stage: usize, x: Value) -> Result<Value> {
+        self.stage = stage;
+        let layout = self.residual();
+        self.graph.relayout(x, &layout)
+    }
+
+    /// The layout with the placement that `of` gives each role, at the stage that is built now.
+    fn layout(&self, of: impl Fn(Role) -> Placement) -> Layout {
+        let at = self.stage;
+        self.strategy.layout(|role| match role {
+            Role::Stage => Placement::At { at },
+            role => of(role),
+        })
     }
 
     /// Layout of a tensor `[b, s, …]` between blocks.
     pub(super) fn residual(&self) -> Layout {
-        self.strategy.layout(|role| match role {
+        self.layout(|role| match role {
             Role::Data | Role::Sharded => split(0),
-            Role::Tensor => SAME,
             Role::Sequence | Role::Context(_) => split(1),
+            _ => SAME,
         })
     }
 
     /// Layout of a tensor `[b, s, …]` at the entry of what is cut by heads, columns or vocabulary:
     /// `cut` is where these stand, if they do.
     pub(super) fn inner(&self, cut: Option<usize>) -> Layout {
-        self.strategy.layout(|role| match role {
+        self.layout(|role| match role {
             Role::Data | Role::Sharded => split(0),
-            Role::Tensor | Role::Sequence => cut.map_or(SAME, split),
             Role::Context(_) => split(1),
+            _ => cut.map_or(SAME, split),
         })
     }
 
     /// Layout of `[b, s]` where the loss is made: everything is cut.
     pub(super) fn finished(&self) -> Layout {
-        self.strategy.layout(|role| match role {
+        self.layout(|role| match role {
             Role::Data | Role::Sharded => split(0),
             _ => split(1),
         })
@@ -61,11 +98,11 @@ impl<'a> Build<'a> {
 
     /// Layout of queries (groups at 2) or keys (groups at 3) in attention.
     pub(super) fn attended(&self, groups: usize) -> Layout {
-        self.strategy.layout(|role| match role {
+        self.layout(|role| match role {
             Role::Data | Role::Sharded => split(0),
-            Role::Tensor | Role::Sequence | Role::Context(Context::Heads) => split(groups),
             Role::Context(Context::Gather) if groups == 3 => SAME,
             Role::Context(Context::Gather) => split(1),
+            _ => split(groups),
         })
     }
 
@@ -83,14 +120,10 @@ impl<'a> Build<'a> {
         cut: Option<usize>,
         initial: Initial,
     ) -> Result<Value> {
-        let used = |role: Role| match cut {
-            Some(dim) if role.cuts_weights() => split(dim),
-            _ => SAME,
-        };
         let largest = (0..shape.len()).rev().max_by_key(|&dim| shape[dim]);
-        let stored = self.strategy.layout(|role| match (role, largest) {
+        let stored = self.layout(|role| match (role, largest) {
             (Role::Sharded, Some(dim)) => split(dim),
-            _ => used(role),
+            _ => used(cut, role),
         });
         self.parameters.push(Parameter {
             name: name.to_owned(),
@@ -99,12 +132,18 @@ impl<'a> Build<'a> {
         });
         let spec = Spec::new(shape, self.dtype, stored);
         let value = self.graph.parameter(name, spec)?;
-        self.graph.relayout(value, &self.strategy.layout(used))
+        self.used(value, cut)
+    }
+
+    /// A parameter of any stage as it is used at this one.
+    pub(super) fn used(&mut self, parameter: Value, cut: Option<usize>) -> Result<Value> {
+        let layout = self.layout(|role| used(cut, role));
+        self.graph.relayout(parameter, &layout)
     }
 
     /// Positions `[s, h]` beside a residual stream `[b, s, h]`: cut where its positions are.
     pub(super) fn beside(&mut self, positions: Value) -> Result<Value> {
-        let layout = self.strategy.layout(|role| match role {
+        let layout = self.layout(|role| match role {
             Role::Sequence | Role::Context(_) => split(0),
             _ => SAME,
         });

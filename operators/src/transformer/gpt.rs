@@ -127,13 +127,16 @@ impl Gpt {
         let found = build.graph.relayout(found, &residual)?;
         let places = build.beside(places)?;
         let mut x = build.apply("positions", Bias, &[found, places])?;
-        for layer in 0..self.layers {
+        for (layer, stage) in build.places(self.layers)?.into_iter().enumerate() {
+            x = build.go_on(stage, x)?;
             x = self.attend(build, &format!("block {layer}.attention"), x)?;
             x = self.feed_forward(build, &format!("block {layer}.feed-forward"), x)?;
         }
+        let x = build.go_on(build.last(), x)?;
         let x = build.norm("norm", x, h)?;
         let inner = build.inner(None);
         let x = build.graph.relayout(x, &inner)?;
+        let table = build.used(table, Some(0))?;
         build.apply("logits", Linear::LAST.transposed(), &[x, table])
     }
 

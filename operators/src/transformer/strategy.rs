@@ -31,15 +31,18 @@ pub enum Role {
     Sequence,
     /// Positions are cut everywhere but in attention.
     Context(Context),
+    /// Layers are cut: each is at one place, with its parameters: Huang et al. (2019), *GPipe*.
+    Stage,
 }
 
-const NAMES: [(&str, Role); 6] = [
+const NAMES: [(&str, Role); 7] = [
     ("data", Role::Data),
     ("sharded", Role::Sharded),
     ("tensor", Role::Tensor),
     ("sequence", Role::Sequence),
     ("context-gather", Role::Context(Context::Gather)),
     ("context-heads", Role::Context(Context::Heads)),
+    ("stage", Role::Stage),
 ];
 
 impl Role {
@@ -71,25 +74,35 @@ impl FromStr for Role {
 
 /// A mesh, and what its axes do.
 ///
+/// Layers are cut into chunks, which go around the stages: as many chunks as stages, as even as they
+/// come, unless their layers are given, chunk by chunk. More chunks than stages are the interleaved
+/// schedule of Narayanan et al. (2021), *Efficient large-scale language model training*.
+///
 /// ```
 /// use advect_operators::transformer::{Role, Strategy};
 /// let strategy = Strategy::new(&[(Role::Data, 2), (Role::Tensor, 3)])?;
 /// assert_eq!(strategy.mesh().workers(), 6);
 /// assert_eq!(strategy.to_string(), "data 2, tensor 3");
 /// assert_eq!("data 2, tensor 3".parse::<Strategy>()?, strategy);
+/// // five layers on two stages: 1 and 2 on the first, then 1 and 1 on the second
+/// let staged: Strategy = "stage 2 (1 1 2 1)".parse()?;
+/// assert_eq!(staged.places(5)?, [0, 1, 0, 0, 1]);
+/// assert_eq!("stage 2".parse::<Strategy>()?.places(5)?, [0, 0, 1, 1, 1]);
 /// # Ok::<(), advect_engine::EngineError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Strategy {
     mesh: Mesh,
     roles: Vec<Role>,
+    /// Layers of each chunk, if they are given.
+    chunks: Option<Vec<usize>>,
 }
 
 impl Strategy {
     /// Axes with their roles and sizes, outermost first.
     ///
     /// # Errors
-    /// If an axis has no worker.
+    /// If an axis has no worker, or two axes cut the layers.
     pub fn new(axes: &[(Role, usize)]) -> Result<Self> {
         let named = axes.iter().enumerate().map(|(i, (role, size))| {
             let before = axes[..i].iter().filter(|(r, _)| r == role).count();
@@ -99,9 +112,32 @@ impl Strategy {
             };
             (name, *size)
         });
+        if axes.iter().filter(|(role, _)| *role == Role::Stage).count() > 1 {
+            return refuse("Strategy", "two axes cut the layers; make them one 'stage'");
+        }
         Ok(Strategy {
             mesh: Mesh::new(named)?,
             roles: axes.iter().map(|(role, _)| *role).collect(),
+            chunks: None,
+        })
+    }
+
+    /// The same mesh with the layers cut into chunks of so many, one after the other.
+    ///
+    /// # Errors
+    /// If the number of chunks is no multiple of that of the stages.
+    pub fn with_chunks(self, layers: &[usize]) -> Result<Self> {
+        let stages = self.stages();
+        if layers.is_empty() || !layers.len().is_multiple_of(stages) {
+            let why = format!(
+                "{} chunks on {stages} stages; give each stage the same number of chunks",
+                layers.len()
+            );
+            return refuse("Strategy", why);
+        }
+        Ok(Strategy {
+            chunks: Some(layers.to_vec()),
+            ..self
         })
     }
 
@@ -110,6 +146,7 @@ impl Strategy {
         Strategy {
             mesh: Mesh::line("data", 1),
             roles: vec![Role::Data],
+            chunks: None,
         }
     }
 
@@ -130,6 +167,49 @@ impl Strategy {
         cut.map(|(_, size)| size).product()
     }
 
+    /// p, places that layers are cut among.
+    pub fn stages(&self) -> usize {
+        let axes = self.roles.iter().zip(self.mesh.sizes());
+        let mut cut = axes.filter(|(role, _)| **role == Role::Stage);
+        cut.next().map_or(1, |(_, size)| *size)
+    }
+
+    /// The stage of `worker`.
+    pub fn stage(&self, worker: usize) -> usize {
+        let axes = self.roles.iter().zip(self.mesh.coordinates(worker));
+        let mut cut = axes.filter(|(role, _)| **role == Role::Stage);
+        cut.next().map_or(0, |(_, at)| at)
+    }
+
+    /// The stage of each of `layers` layers.
+    ///
+    /// # Errors
+    /// If the chunks that were given have another number of layers.
+    pub fn places(&self, layers: usize) -> Result<Vec<usize>> {
+        let stages = self.stages();
+        let even: Vec<usize> = (0..stages)
+            .map(|i| (i + 1) * layers / stages - i * layers / stages)
+            .collect();
+        let chunks = self.chunks.as_ref().unwrap_or(&even);
+        if chunks.iter().sum::<usize>() != layers {
+            let why = format!(
+                "chunks of {chunks:?} layers for {layers} layers; make them add up to the model's"
+            );
+            return refuse("Strategy", why);
+        }
+        let numbered = chunks.iter().enumerate();
+        Ok(numbered
+            .flat_map(|(i, &n)| std::iter::repeat_n(i % stages, n))
+            .collect())
+    }
+
+    /// How many micro-batches `worker` may have in work when the last stage has `last`: one more for
+    /// every stage after it, which is the bound of the 1F1B schedule for `last` = 1 (Narayanan et al.
+    /// 2019, *PipeDream*).
+    pub fn in_flight(&self, worker: usize, last: usize) -> usize {
+        last.saturating_add(self.stages() - 1 - self.stage(worker))
+    }
+
     /// The layout with the placement that `of` gives each role.
     pub(crate) fn layout(&self, of: impl Fn(Role) -> Placement) -> Layout {
         Layout::new(self.roles.iter().map(|&role| of(role)).collect::<Vec<_>>())
@@ -139,7 +219,15 @@ impl Strategy {
 impl fmt::Display for Strategy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let axes = self.roles.iter().zip(self.mesh.sizes());
-        let named: Vec<String> = axes.map(|(role, size)| format!("{role} {size}")).collect();
+        let named: Vec<String> = axes
+            .map(|(role, size)| match (&self.chunks, role) {
+                (Some(chunks), Role::Stage) => {
+                    let layers: Vec<String> = chunks.iter().map(usize::to_string).collect();
+                    format!("{role} {size} ({})", layers.join(" "))
+                }
+                _ => format!("{role} {size}"),
+            })
+            .collect();
         f.write_str(&named.join(", "))
     }
 }
@@ -147,19 +235,38 @@ impl fmt::Display for Strategy {
 impl FromStr for Strategy {
     type Err = advect_engine::EngineError;
     fn from_str(text: &str) -> Result<Self> {
-        let axis = |part: &str| -> Result<(Role, usize)> {
-            let words: Vec<&str> = part.split_whitespace().collect();
-            match words.as_slice() {
-                [role, size] if size.parse::<usize>().is_ok() => {
-                    Ok((role.parse()?, size.parse().unwrap_or(1)))
+        let (mut axes, mut chunks) = (Vec::new(), None);
+        for part in text.split(',') {
+            let (axis, layers) = match part.trim().strip_suffix(')') {
+                Some(open) => open.split_once('(').unwrap_or((part, "")),
+                None => (part, ""),
+            };
+            let axis: Vec<&str> = axis.split_whitespace().collect();
+            let layers: Option<Vec<usize>> =
+                layers.split_whitespace().map(|n| n.parse().ok()).collect();
+            match (axis.as_slice(), layers) {
+                ([role, size], Some(layers)) if size.parse::<usize>().is_ok() => {
+                    let role: Role = role.parse()?;
+                    axes.push((role, size.parse().unwrap_or(1)));
+                    if role == Role::Stage && !layers.is_empty() {
+                        chunks = Some(layers);
+                    } else if !layers.is_empty() {
+                        return refuse("Strategy", format!("'{role}' has no layers of its own"));
+                    }
                 }
-                _ => refuse(
-                    "Strategy",
-                    format!("'{part}' is no axis; write it as a role and a number, 'data 2'"),
-                ),
+                _ => {
+                    let why = format!(
+                        "'{part}' is no axis; write it as a role and a number, 'data 2', and layers \
+                         of stages, if they are uneven, as 'stage 2 (3 1)'"
+                    );
+                    return refuse("Strategy", why);
+                }
             }
-        };
-        let axes: Result<Vec<_>> = text.split(',').map(axis).collect();
-        Strategy::new(&axes?)
+        }
+        let strategy = Strategy::new(&axes)?;
+        match chunks {
+            Some(layers) => strategy.with_chunks(&layers),
+            None => Ok(strategy),
+        }
     }
 }

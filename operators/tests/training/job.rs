@@ -82,20 +82,21 @@ pub(crate) fn batches(model: &Gpt, steps: usize, micros: usize, samples: usize) 
     (0..steps).map(step).collect()
 }
 
-/// Trains on `batches` and gathers what every worker of `fabric` holds in the end.
+/// Trains on `batches` with at most `last` micro-batches in work at the last stage, and gathers what
+/// every worker of `fabric` holds in the end.
 pub(crate) fn train(
     model: &Gpt,
     strategy: &Strategy,
     recipe: &Recipe,
     batches: &[Vec<Micro>],
     fabric: &Fabric,
-    in_flight: Option<usize>,
+    last: Option<usize>,
 ) -> Result<Learned, EngineError> {
     let samples = batches[0][0].0.len() / model.context;
     let trainable = Arc::new(model.train(samples, DType::F64, strategy)?);
     let (graph, recipe) = (trainable.graph.clone(), recipe.clone());
     let batches = Arc::new(batches.to_vec());
-    let shared = Arc::clone(&trainable);
+    let (shared, strategy) = (Arc::clone(&trainable), strategy.clone());
     let results = fabric.run(move |worker, context| {
         let reports: Rc<RefCell<Vec<Report>>> = Rc::default();
         let heard = Rc::clone(&reports);
@@ -103,7 +104,7 @@ pub(crate) fn train(
             .dataflow::<Tick, _, _>(|scope| {
                 let inputs = inputs(scope, &shared, &batches)?;
                 let control = Control {
-                    in_flight,
+                    in_flight: last.map(|last| strategy.in_flight(scope.index(), last)),
                     ..Control::default()
                 };
                 let trained = shared.wire(scope, inputs, &recipe, control)?;

@@ -5,6 +5,7 @@
 //! * `refuse_*`: what cannot be trained says why.
 
 mod job;
+mod stages;
 
 use advect_engine::Fabric;
 use advect_operators::transformer::{Context, Gpt, Role, Strategy};
@@ -101,6 +102,16 @@ fn equal_with_uneven_heads() {
     }
 }
 
+/// The 24 orders of four things.
+fn orders() -> Vec<[usize; 4]> {
+    let all = (0..256usize).map(|code| [code & 3, code >> 2 & 3, code >> 4 & 3, code >> 6]);
+    let orders: Vec<_> = all
+        .filter(|order| (0..4).all(|i| order.contains(&i)))
+        .collect();
+    assert_eq!(orders.len(), 24);
+    orders
+}
+
 /// Four axes of two workers each, in all 24 orders.
 #[test]
 fn equal_in_every_order_of_four_axes() {
@@ -116,15 +127,8 @@ fn equal_in_every_order_of_four_axes() {
         Role::Sequence,
         Role::Context(Context::Gather),
     ];
-    let mut orders = Vec::new();
-    for code in 0..256usize {
-        let order = [code & 3, code >> 2 & 3, code >> 4 & 3, code >> 6];
-        if (0..4).all(|i| order.contains(&i)) {
-            orders.push(order.map(|i| (roles[i], 2)));
-        }
-    }
-    assert_eq!(orders.len(), 24);
-    for axes in orders {
+    for order in orders() {
+        let axes = order.map(|i| (roles[i], 2));
         near(&format!("{axes:?}"), &alone, &on(&model, &axes, &batches));
     }
 }
