@@ -181,7 +181,12 @@ fn kept_points_are_freed_by_the_frontier() {
         &[],
     )
     .unwrap();
-    assert_eq!(run.peak, [0, 0], "without a way back nothing is kept");
+    assert_eq!(run.left, [0, 0]);
+    assert_eq!(
+        run.peak,
+        [2 * 4 * 8; 2],
+        "without a way back each point is dropped at once"
+    );
 }
 
 /// A derivative that cannot reach its source is an error and not a zero.

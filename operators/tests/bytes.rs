@@ -6,7 +6,7 @@
 //! ZeRO, Jacobs et al. (2023) for Ulysses.
 
 use advect_engine::DType;
-use advect_operators::transformer::{Activation, Context, Gpt, Role, Strategy};
+use advect_operators::transformer::{Activation, Context, Gpt, Role, Strategy, Zero};
 
 const SAMPLES: usize = 8;
 const SIZE: usize = 8;
@@ -80,8 +80,62 @@ fn data_is_one_all_reduce_of_the_gradient() {
 fn sharded_is_a_gather_and_a_reduce_scatter() {
     for n in [2, 4, 8] {
         let part = (n - 1) * block(8);
-        assert_eq!(of_a_block(&[(Role::Sharded, n)], 8), [part, part]);
+        assert_eq!(
+            of_a_block(&[(Role::Sharded(Zero::States), n)], 8),
+            [part, part]
+        );
     }
+}
+
+/// ZeRO-2 sends the same at one micro-batch, and ZeRO-3 gathers once more on the way back what the
+/// adjoint needs: the matrices.
+#[test]
+fn sharded_further_gathers_again() {
+    for n in [2, 4] {
+        let part = (n - 1) * block(8);
+        let two = of_a_block(&[(Role::Sharded(Zero::Gradients), n)], 8);
+        assert_eq!(two, [part, part]);
+        let model = model(1, 8);
+        let (h, f) = (model.width, model.hidden);
+        let again = (n - 1) * (4 * h * h + 2 * h * f) * SIZE;
+        let three = of_a_block(&[(Role::Sharded(Zero::Parameters), n)], 8);
+        assert_eq!(three, [part, part + again]);
+    }
+}
+
+/// A stage sends the residual stream to the next, and its cotangent back.
+#[test]
+fn stages_send_the_stream() {
+    let sent = |mesh: &str| {
+        let strategy: Strategy = mesh.parse().expect("a mesh");
+        let made = model(4, 8).train(SAMPLES, DType::F64, &strategy);
+        let graph = made.expect("the extents fit").graph;
+        let workers = 0..graph.mesh().workers();
+        let there: Vec<usize> = workers.clone().map(|w| graph.bytes_sent(w)).collect();
+        (
+            there,
+            workers
+                .map(|w| graph.bytes_sent_back(w))
+                .collect::<Vec<_>>(),
+        )
+    };
+    let (m, table) = (stream(), 64 * 32 * SIZE);
+    // the table of tokens goes to the other end once a version, and its gradient comes back
+    assert_eq!(sent("stage 2"), (vec![m + table, 0], vec![0, m + table]));
+    assert_eq!(
+        sent("stage 4"),
+        (vec![m + table, m, m, 0], vec![0, m, m, m + table])
+    );
+    // interleaved chunks go around
+    assert_eq!(
+        sent("stage 2 (1 1 1 1)"),
+        (vec![2 * m + table, m], vec![m, 2 * m + table])
+    );
+    // tensor parallel stages send what each of them has
+    let (there, _) = sent("stage 2, sequence 2");
+    let (alone, _) = sent("sequence 2");
+    let more: usize = there.iter().sum::<usize>() - alone.iter().sum::<usize>();
+    assert_eq!(more, m + table, "pieces of positions and of the vocabulary");
 }
 
 /// Hybrid sharding: gathered and scattered within a group, and the pieces all-reduced between groups.
@@ -91,8 +145,8 @@ fn sharded_within_and_data_between() {
     let part = between * (within - 1) * block(8);
     let reduced = 2 * (between - 1) * block(8);
     for axes in [
-        [(Role::Data, between), (Role::Sharded, within)],
-        [(Role::Sharded, within), (Role::Data, between)],
+        [(Role::Data, between), (Role::Sharded(Zero::States), within)],
+        [(Role::Sharded(Zero::States), within), (Role::Data, between)],
     ] {
         assert_eq!(of_a_block(&axes, 8), [part, part + reduced], "{axes:?}");
     }

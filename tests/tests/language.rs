@@ -101,9 +101,9 @@ fn curve_of_six_meshes() {
         );
         for (mesh, workers) in [
             ("data 2", 2),
-            ("sharded 2, data 2", 4),
+            ("zero-1 2, data 2", 4),
             ("tensor 4", 4),
-            ("sequence 2, sharded 2", 4),
+            ("sequence 2, zero-1 2", 4),
             ("context-gather 3", 3),
             ("context-heads 2, tensor 2", 4),
         ] {
@@ -125,7 +125,7 @@ fn curve_of_odd_steps() {
     for (mesh, workers, micro) in [
         ("data 1", 1, 5),
         ("data 3", 3, 2),
-        ("sharded 2, data 2", 4, 99),
+        ("zero-1 2, data 2", 4, 99),
     ] {
         let micro = format!("samples.micro={micro}");
         let other = on_mesh(mesh, workers, &[&odd[..], &[&micro]].concat());
@@ -136,7 +136,7 @@ fn curve_of_odd_steps() {
 /// Two processes over TCP have the bits of two threads.
 #[test]
 fn curve_over_tcp() {
-    let mesh = "layout.mesh=\"sharded 2, tensor 2\"";
+    let mesh = "layout.mesh=\"zero-1 2, tensor 2\"";
     let threads = tempfile::tempdir().expect("a directory can be made");
     start(Fabric::Threads(4), threads.path(), &[mesh], Stop::default()).expect("it runs");
     let hosts = free_hosts(2);

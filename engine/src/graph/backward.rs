@@ -13,10 +13,12 @@ use timely::progress::frontier::MutableAntichain;
 
 use crate::error::{EngineError, Result};
 use crate::graph::admission::Admission;
-use crate::graph::build::{Kind, Node};
+use crate::graph::build::{Kind, Node, Rate};
 use crate::graph::collect::sum;
+use crate::graph::forward::{Keeps, expect};
+use crate::graph::remake::Remade;
 use crate::graph::sweep::Sweep;
-use crate::graph::wire::{Keeps, Kept, Streams, Wired, expect, unknown};
+use crate::graph::wire::{Streams, Wired, unknown};
 use crate::graph::{Graph, Moment, Operator, Saved, Site, Spec, Value};
 use crate::relayout::{Batches, relayout};
 use crate::shard::{Batch, Shard};
@@ -66,97 +68,142 @@ impl Graph {
             .map(|name| find(&sources, name))
             .collect::<Result<_>>()?;
         let sweep = Sweep::plan(self, &from, &to)?;
+        let mut mirror = Mirror {
+            graph: self,
+            wired,
+            sweep,
+            uses,
+            remade: Remade::default(),
+        };
         for (at, node) in self.nodes.iter().enumerate().rev() {
-            self.mirror(at, node, wired, &sweep, &mut uses)?;
+            mirror.node(at, node)?;
         }
         let named = asked.iter().zip(&to);
         named
-            .map(|(name, &value)| Ok(((*name).to_owned(), self.collected(value, &mut uses)?)))
+            .map(|(name, &value)| Ok(((*name).to_owned(), mirror.collected(value, true)?)))
             .collect()
     }
+}
 
+/// A backward sweep that is being wired.
+struct Mirror<'a, 's, T: Moment> {
+    graph: &'a Graph,
+    wired: &'a Wired<'s, T>,
+    sweep: Sweep,
+    uses: Vec<Uses<'s, T>>,
+    remade: Remade<'s, T>,
+}
+
+impl<'s, T: Moment> Mirror<'_, 's, T> {
     /// Wires the adjoint of one node.
-    fn mirror<'s, T: Moment>(
-        &self,
-        at: usize,
-        node: &Node,
-        wired: &Wired<'s, T>,
-        sweep: &Sweep,
-        uses: &mut [Uses<'s, T>],
-    ) -> Result<()> {
-        let wanted = sweep.wanted(node);
+    fn node(&mut self, at: usize, node: &Node) -> Result<()> {
+        let graph = self.graph;
+        let wanted = self.sweep.wanted(node);
         if !wanted.contains(&true) {
             return Ok(());
         }
-        let held = self.held(node);
-        let edge = |stream, port: usize| {
-            wired
-                .delivery
-                .deliver(stream, 1 << 40 | (at as u64) << 8 | port as u64)
-        };
+        let held = graph.held(node);
         match &node.kind {
             Kind::Source { .. } => {}
-            Kind::Relayout { back, .. } => {
+            Kind::Relayout { back, rate, .. } => {
                 let back = back.as_ref().ok_or_else(|| EngineError::NoAdjoint {
                     what: format!("'{}'", node.name),
                     why: "its layouts have no dual".to_owned(),
                 })?;
-                let stream = edge(self.collected(node.outputs[0], uses)?, 0);
-                uses[node.inputs[0].0].insert((at, 0), (relayout(stream, back), held));
+                let once = *rate != Rate::Back;
+                let whole = self.cotangent(node.outputs[0], once)?;
+                let stream = self.edge(whole, at, 0);
+                let home = (relayout(stream, back), held && once);
+                self.uses[node.inputs[0].0].insert((at, 0), home);
             }
             Kind::Apply(operator) => {
-                let Some(keeps) = wired.keeps[at].clone() else {
-                    return Ok(());
-                };
                 let mut ports = Vec::new();
                 for (i, &v) in node.outputs.iter().enumerate() {
-                    if sweep.has(v) {
-                        ports.push((i, edge(self.collected(v, uses)?, i)));
+                    if self.sweep.has(v) {
+                        let whole = self.cotangent(v, true)?;
+                        ports.push((i, self.edge(whole, at, i)));
                     }
                 }
-                let site = self.site(node, keeps.scope().index());
+                let (first, again) = match node.remade {
+                    Some(_) => (self.remade.keeps.remove(&at), Vec::new()),
+                    None => (
+                        self.wired.keeps[at].clone(),
+                        self.again(node, operator.keeps())?,
+                    ),
+                };
+                let keeps = first.ok_or_else(|| late(&node.name))?;
+                let site = graph.site(node, keeps.scope().index());
                 let work = Work {
                     operator: Arc::clone(operator),
                     wanted,
                     held,
-                    admission: wired.admission.of(&site, held),
+                    admission: self.wired.admission.of(&site, held),
                     site,
                 };
-                for (i, stream) in work
-                    .wire(keeps, ports, wired.kept())
-                    .into_iter()
-                    .enumerate()
-                {
-                    if let Some(stream) = stream {
-                        uses[node.inputs[i].0].insert((at, i), (stream, held));
-                    }
+                let made = work.wire(keeps, ports, again).into_iter().enumerate();
+                for (i, stream) in made.filter_map(|(i, stream)| Some((i, stream?))) {
+                    self.uses[node.inputs[i].0].insert((at, i), (stream, held));
                 }
             }
         }
         Ok(())
     }
 
-    /// The whole cotangent of a value.
-    fn collected<'s, T: Moment>(
-        &self,
-        value: Value,
-        uses: &mut [Uses<'s, T>],
-    ) -> Result<Stream<'s, T, Batch>> {
-        let parts = std::mem::take(&mut uses[value.0]);
-        let tensor = &self.values[value.0];
-        let by_version = tensor.held && parts.values().any(|(_, held)| !held);
+    /// A stream on its way to the adjoint of node `at`.
+    fn edge(&self, stream: Stream<'s, T, Batch>, at: usize, port: usize) -> Stream<'s, T, Batch> {
+        let way = 1 << 40 | (at as u64) << 8 | port as u64;
+        self.wired.delivery.deliver(stream, way)
+    }
+
+    /// What is made again of the inputs that an adjoint needs.
+    fn again(&self, node: &Node, needs: &[usize]) -> Result<Vec<(usize, Stream<'s, T, Batch>)>> {
+        let inputs = needs.iter().map(|&i| (i, node.inputs[i]));
+        let remade = inputs.filter(|(_, v)| self.graph.remade(*v));
+        remade
+            .map(|(i, v)| match self.remade.values.get(&v) {
+                Some(stream) => Ok((i, stream.clone())),
+                None => Err(late(&node.name)),
+            })
+            .collect()
+    }
+
+    /// The whole cotangent of a value, at which others are made again.
+    fn cotangent(&mut self, value: Value, once: bool) -> Result<Stream<'s, T, Batch>> {
+        let whole = self.collected(value, once)?;
+        let (graph, wired) = (self.graph, self.wired);
+        graph.wire_again(wired, value, &whole, &mut self.remade);
+        Ok(whole)
+    }
+
+    /// The whole cotangent of a value; of one that is held, once a version if `once`.
+    fn collected(&mut self, value: Value, once: bool) -> Result<Stream<'s, T, Batch>> {
+        let parts = std::mem::take(&mut self.uses[value.0]);
+        let tensor = &self.graph.values[value.0];
+        let held = tensor.held && once;
+        let by_version = held && parts.values().any(|(_, held)| !held);
         let mut streams: Vec<_> = parts.into_values().map(|(stream, _)| stream).collect();
         match (streams.pop(), streams.is_empty()) {
             (Some(only), true) if !by_version => Ok(only),
             (Some(last), _) => {
                 streams.push(last);
-                Ok(sum(&tensor.name, streams, tensor.spec.dual()?, tensor.held))
+                Ok(sum(&tensor.name, streams, tensor.spec.dual()?, held))
             }
             (None, _) => Err(EngineError::NoAdjoint {
                 what: format!("'{}'", tensor.name),
                 why: "no cotangent reaches it".to_owned(),
             }),
         }
+    }
+}
+
+/// What an adjoint needs is made again after it.
+fn late(name: &str) -> EngineError {
+    EngineError::NoAdjoint {
+        what: format!("'{name}'"),
+        why:
+            "what it needs is made again at a cotangent that comes later, or never; name one that \
+              comes before"
+                .to_owned(),
     }
 }
 
@@ -177,20 +224,23 @@ struct Work {
 }
 
 impl Work {
-    /// Works when all cotangents of a moment and key have come; those that have not come when the
-    /// frontier passes are zero.
+    /// Works when all cotangents of a moment and key have come, and the inputs that were made `again`;
+    /// cotangents that have not come when the frontier passes are zero.
     fn wire<'s, T: Moment>(
         mut self,
         keeps: Keeps<'s, T>,
         ports: Vec<(usize, Stream<'s, T, Batch>)>,
-        kept: Rc<Kept>,
+        again: Vec<(usize, Stream<'s, T, Batch>)>,
     ) -> Vec<Option<Stream<'s, T, Batch>>> {
         let mut builder =
             OperatorBuilder::new(format!("Adjoint of {}", self.site.name), keeps.scope());
         let mut saves = builder.new_input(keeps, Pipeline);
         let at: Vec<usize> = ports.iter().map(|(i, _)| *i).collect();
+        let given: Vec<usize> = again.iter().map(|(i, _)| *i).collect();
+        // cotangents, then inputs that were made again
         let mut inputs: Vec<_> = ports
             .into_iter()
+            .chain(again)
             .map(|(_, s)| builder.new_input(s, Pipeline))
             .collect();
         let (mut outputs, mut streams) = (Vec::new(), Vec::new());
@@ -208,8 +258,7 @@ impl Work {
             move |frontiers: &[MutableAntichain<T>]| {
                 let held = self.held;
                 let admission = self.admission.clone();
-                let passed = |slot: &(T, u64), bytes: usize| {
-                    kept.take(bytes);
+                let passed = |slot: &(T, u64)| {
                     if let Some(admission) = &admission {
                         admission.pass((slot.0.coordinates(), slot.1));
                     }
@@ -223,7 +272,6 @@ impl Work {
                         return;
                     };
                     for (key, point) in points.drain(..) {
-                        kept.add(point.bytes());
                         saved.insert(slot(&time, key), point);
                     }
                 });
@@ -237,7 +285,7 @@ impl Work {
                                 let outs = 0..outputs.len();
                                 Open {
                                     capabilities: outs.map(|o| cap.delayed(&time, o)).collect(),
-                                    parts: vec![None; at.len()],
+                                    parts: vec![None; at.len() + given.len()],
                                 }
                             });
                             entry.parts[port] = Some(shard);
@@ -277,8 +325,12 @@ impl Work {
                     };
                     (self.site.moment, self.site.key) = (slot.0.coordinates(), slot.1);
                     let mut parts = vec![None; self.site.outputs.len()];
-                    for (&i, part) in at.iter().zip(entry.parts) {
+                    let mut came = entry.parts.into_iter();
+                    for (&i, part) in at.iter().zip(&mut came) {
                         parts[i] = part;
+                    }
+                    for (&i, part) in given.iter().zip(came) {
+                        part.into_iter().for_each(|part| point.take(i, part));
                     }
                     let answers = match transposed(
                         &*self.operator,
@@ -290,7 +342,8 @@ impl Work {
                         Ok(answers) => answers,
                         Err(why) => panic!("{why}"),
                     };
-                    passed(&slot, point.bytes());
+                    drop(point);
+                    passed(&slot);
                     let answers = answers.into_iter().flatten();
                     for ((mut answer, output), cap) in
                         answers.zip(&mut outputs).zip(&entry.capabilities)
@@ -299,11 +352,11 @@ impl Work {
                         output.activate().session(cap).give(answer);
                     }
                 }
-                saved.retain(|slot, point| {
+                saved.retain(|slot, _| {
                     let waits = open.contains_key(slot)
                         || (1..frontiers.len()).any(|port| !closed(port, slot));
                     if !waits {
-                        passed(slot, point.bytes());
+                        passed(slot);
                     }
                     waits
                 });

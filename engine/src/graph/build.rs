@@ -25,7 +25,20 @@ pub(crate) enum Kind {
     Relayout {
         there: Relayout,
         back: Option<Relayout>,
+        rate: Rate,
     },
+}
+
+/// How often a relayout of what comes once a version moves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rate {
+    /// Once a version, there and back: what comes back is the sum over the moments.
+    #[default]
+    Version,
+    /// Once a version there; back at every moment, so that no whole sum is held.
+    Back,
+    /// There and back at every moment, when the value comes.
+    Moment(Value),
 }
 
 /// One step of a graph.
@@ -35,6 +48,8 @@ pub(crate) struct Node {
     pub(crate) kind: Kind,
     pub(crate) inputs: Vec<Value>,
     pub(crate) outputs: Vec<Value>,
+    /// The value at whose cotangent it works again, so that nothing of it is kept until then.
+    pub(crate) remade: Option<Value>,
 }
 
 /// One tensor of a graph: what it is and which node makes it.
@@ -42,6 +57,8 @@ pub(crate) struct Node {
 pub(crate) struct Tensor {
     pub(crate) name: String,
     pub(crate) spec: Spec,
+    /// The node that makes it.
+    pub(crate) maker: usize,
     /// Whether it depends on parameters alone, and so is made once a version.
     pub(crate) held: bool,
 }
@@ -159,6 +176,14 @@ impl Graph {
     /// # Errors
     /// If the tensor cannot have that layout.
     pub fn relayout(&mut self, value: Value, layout: &Layout) -> Result<Value> {
+        self.relayout_at(value, layout, Rate::Version)
+    }
+
+    /// [`Graph::relayout`] of what comes once a version, at another rate.
+    ///
+    /// # Errors
+    /// As [`Graph::relayout`].
+    pub fn relayout_at(&mut self, value: Value, layout: &Layout, rate: Rate) -> Result<Value> {
         let spec = self.spec(value).clone();
         if spec.layout == *layout {
             return Ok(value);
@@ -175,8 +200,60 @@ impl Graph {
             .filter(|n| matches!(n.kind, Kind::Relayout { .. }))
             .count();
         let name = format!("relayout {times} of {}", self.values[value.0].name);
-        let made = self.node(&name, Kind::Relayout { there, back }, &[value], vec![end])?;
-        Ok(made[0])
+        let mut inputs = vec![value];
+        inputs.extend(match rate {
+            Rate::Moment(when) => Some(when),
+            Rate::Version | Rate::Back => None,
+        });
+        let kind = Kind::Relayout { there, back, rate };
+        Ok(self.node(&name, kind, &inputs, vec![end])?[0])
+    }
+
+    /// Number of tensors that have been made, for [`Graph::made_since`].
+    pub fn made(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Tensors that operators and relayouts have made at the moments since there were `count`.
+    pub fn made_since(&self, count: usize) -> Vec<Value> {
+        let since = (count..self.values.len()).map(Value);
+        since.filter(|v| self.moves(*v)).collect()
+    }
+
+    /// Whether a value is made at the moments, by an operator or a relayout.
+    fn moves(&self, value: Value) -> bool {
+        let tensor = &self.values[value.0];
+        !tensor.held && !matches!(self.nodes[tensor.maker].kind, Kind::Source { .. })
+    }
+
+    /// Lets `values` go when they have been used, and makes them again when the cotangent of `when`
+    /// comes: recomputation of activations, and the second gather of parameters that are stored cut.
+    /// The inputs of what makes them are kept instead, unless these are made again themselves. A value
+    /// that is named twice is made again for the later of both.
+    ///
+    /// # Errors
+    /// [`EngineError::Operator`] if one of them is a source, comes once a version, or is `when`.
+    pub fn remake(&mut self, values: &[Value], when: Value) -> Result<()> {
+        for &value in values {
+            let (moves, maker) = (self.moves(value), self.values[value.0].maker);
+            let node = &mut self.nodes[maker];
+            if !moves || node.outputs.contains(&when) {
+                return Err(EngineError::Operator {
+                    operator: node.name.clone(),
+                    why:
+                        "it cannot be made again there; name what operators and relayouts make at \
+                          the moments, and a value after them"
+                            .to_owned(),
+                });
+            }
+            node.remade = node.remade.max(Some(when));
+        }
+        Ok(())
+    }
+
+    /// Whether a value is let go and made again.
+    pub(crate) fn remade(&self, value: Value) -> bool {
+        self.nodes[self.values[value.0].maker].remade.is_some()
     }
 
     /// Names a result of the graph.
@@ -241,7 +318,12 @@ impl Graph {
             } else {
                 name.to_owned()
             };
-            self.values.push(Tensor { name, spec, held });
+            self.values.push(Tensor {
+                name,
+                spec,
+                maker: self.nodes.len(),
+                held,
+            });
         }
         let made = outputs.clone();
         self.nodes.push(Node {
@@ -249,6 +331,7 @@ impl Graph {
             kind,
             inputs: inputs.to_vec(),
             outputs,
+            remade: None,
         });
         Ok(made)
     }

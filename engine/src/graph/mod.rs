@@ -17,26 +17,32 @@
 //! | fan-out | sum in the order of the uses |
 //! | parameter held over the moments of a version | sum in the order of the moments |
 //! | what the derivative needs | a message from the operator to its adjoint |
+//! | tensor that is made again ([`Graph::remake`]) | its maker once more, when a cotangent comes |
 //! | operator at one place of an axis | its adjoint there, nothing elsewhere |
 
 mod admission;
 mod backward;
 mod build;
 mod collect;
+mod forward;
+mod gate;
+mod kept;
 mod moment;
 mod operator;
 mod place;
 mod print;
 mod rehearse;
+mod remake;
 mod shuffle;
 mod spec;
 mod sweep;
 mod wire;
 
-pub use build::{Graph, Value};
+pub use build::{Graph, Rate, Value};
+pub use kept::Kept;
 pub use moment::Moment;
 pub use operator::{Operator, Saved, Site};
 pub use rehearse::{Rehearsal, Transposed};
 pub use shuffle::Delivery;
 pub use spec::{Rows, Spec};
-pub use wire::{Kept, Streams, Wired, Wiring};
+pub use wire::{Streams, Wired, Wiring};

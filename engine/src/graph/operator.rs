@@ -1,10 +1,13 @@
 //! Operators: a local function with its tangent and its adjoint.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::fmt::Debug;
+use std::rc::Rc;
 
 use crate::error::{EngineError, Result};
 use crate::graph::Spec;
+use crate::graph::kept::{Held, Kept};
 use crate::mesh::Mesh;
 use crate::shard::Shard;
 
@@ -50,6 +53,13 @@ pub trait Operator: Debug + Send + Sync {
         cotangents: &[Shard],
         wanted: &[bool],
     ) -> Result<Vec<Option<Shard>>>;
+
+    /// The inputs, by number, that tangent and adjoint need as they are: the graph keeps them, and gives
+    /// them by [`Saved::input`]. One that is made again ([`Graph::remake`](crate::Graph::remake)) is
+    /// let go until then, which it is not if the operator keeps it by itself.
+    fn keeps(&self) -> &[usize] {
+        &[]
+    }
 
     /// Whether input `input` has a derivative, if its numbers are floating-point. Masks and labels
     /// have none.
@@ -159,6 +169,10 @@ impl Site {
 pub struct Saved {
     value: Box<dyn Any>,
     bytes: usize,
+    /// Inputs that the operator needs, by number, when they are there.
+    inputs: Vec<(usize, OnceCell<Shard>)>,
+    /// Counts it while it lives.
+    held: Option<Held>,
 }
 
 impl Saved {
@@ -167,6 +181,8 @@ impl Saved {
         Saved {
             value: Box::new(value),
             bytes,
+            inputs: Vec::new(),
+            held: None,
         }
     }
 
@@ -183,7 +199,8 @@ impl Saved {
 
     /// Bytes of tensors that are kept.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        let inputs = self.inputs.iter().filter_map(|(_, cell)| cell.get());
+        self.bytes + inputs.map(Shard::bytes_len).sum::<usize>()
     }
 
     /// What was kept.
@@ -197,5 +214,44 @@ impl Saved {
                 std::any::type_name::<V>()
             ))
         })
+    }
+
+    /// An input that the operator needs ([`Operator::keeps`]).
+    ///
+    /// # Errors
+    /// [`EngineError::Operator`] if the operator does not name it.
+    pub fn input(&self, site: &Site, number: usize) -> Result<&Shard> {
+        let found = self.inputs.iter().find(|(i, _)| *i == number);
+        found.and_then(|(_, cell)| cell.get()).ok_or_else(|| {
+            site.error(format!(
+                "the graph kept no input {number}; name it in Operator::keeps"
+            ))
+        })
+    }
+
+    /// Keeps the inputs that the operator needs; those that are not there come later.
+    pub(crate) fn hold(
+        &mut self,
+        needed: &[usize],
+        inputs: &[Shard],
+        there: impl Fn(usize) -> bool,
+    ) {
+        let cell = |&i: &usize| match there(i) {
+            true => (i, OnceCell::from(inputs[i].clone())),
+            false => (i, OnceCell::new()),
+        };
+        self.inputs = needed.iter().map(cell).collect();
+    }
+
+    /// Takes an input that came later.
+    pub(crate) fn take(&self, number: usize, shard: Shard) {
+        if let Some((_, cell)) = self.inputs.iter().find(|(i, _)| *i == number) {
+            cell.get_or_init(|| shard);
+        }
+    }
+
+    /// Counts what is kept for as long as it lives.
+    pub(crate) fn count(&mut self, kept: &Rc<Kept>) {
+        self.held = Some(kept.hold(self.bytes()));
     }
 }

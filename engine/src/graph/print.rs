@@ -14,12 +14,15 @@ impl Graph {
             .sum()
     }
 
-    /// Bytes that `worker` sends to others in the adjoints of all relayouts.
+    /// Bytes that `worker` sends to others in the adjoints of all relayouts, and in those that are made
+    /// again for them.
     pub fn bytes_sent_back(&self, worker: usize) -> usize {
-        self.relayouts()
-            .filter_map(|(_, back)| back)
-            .map(|back| back.bytes_sent(worker))
-            .sum()
+        let back = self.relayouts().filter_map(|(_, back)| back);
+        let again = self.nodes.iter().filter_map(|n| match (&n.kind, n.remade) {
+            (Kind::Relayout { there, .. }, Some(_)) => Some(there),
+            _ => None,
+        });
+        back.chain(again).map(|plan| plan.bytes_sent(worker)).sum()
     }
 
     /// Bytes of the pieces of all parameters on `worker`.
@@ -31,7 +34,7 @@ impl Graph {
 
     fn relayouts(&self) -> impl Iterator<Item = (&Relayout, Option<&Relayout>)> {
         self.nodes.iter().filter_map(|n| match &n.kind {
-            Kind::Relayout { there, back } => Some((there, back.as_ref())),
+            Kind::Relayout { there, back, .. } => Some((there, back.as_ref())),
             _ => None,
         })
     }
@@ -55,7 +58,7 @@ impl Graph {
                 let end = full.find([' ', '(', '{']).unwrap_or(full.len());
                 full[..end].to_owned()
             }
-            Kind::Relayout { there, back } => {
+            Kind::Relayout { there, back, .. } => {
                 let sent = bytes(self.most(|w| there.bytes_sent(w)));
                 match back {
                     Some(back) => {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::error::{EngineError, Result};
 use crate::graph::backward::transposed;
 use crate::graph::build::{Kind, Node};
+use crate::graph::forward::{checked, expect};
 use crate::graph::sweep::Sweep;
-use crate::graph::wire::{checked, expect};
 use crate::graph::{Graph, Saved, Site, Value};
 use crate::shard::Shard;
 
@@ -66,7 +66,8 @@ impl Graph {
                     for worker in 0..self.mesh.workers() {
                         let site = now.site(node, worker);
                         let inputs = now.on(worker, &node.inputs);
-                        let (outputs, kept) = checked(&**operator, &site, &inputs)?;
+                        let (outputs, mut kept) = checked(&**operator, &site, &inputs)?;
+                        kept.hold(operator.keeps(), &inputs, |_| true);
                         saved.push(kept);
                         for (pieces, shard) in made.iter_mut().zip(outputs) {
                             pieces.push(shard);

@@ -74,7 +74,8 @@ impl Sweep {
 fn passes(node: &Node, i: usize) -> bool {
     match &node.kind {
         Kind::Apply(operator) => operator.differentiable(i),
-        Kind::Relayout { .. } => true,
+        // what says when it moves is not moved
+        Kind::Relayout { .. } => i == 0,
         Kind::Source { .. } => false,
     }
 }

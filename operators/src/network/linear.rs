@@ -112,14 +112,18 @@ impl Operator for Linear {
         let y = with_real!(site, inputs[0].dtype(), T => {
             Ok(self.times::<T>(site, &inputs[0], &inputs[1]))
         })?;
-        Ok((vec![y], Saved::shards(inputs.to_vec())))
+        Ok((vec![y], Saved::nothing()))
+    }
+
+    fn keeps(&self) -> &[usize] {
+        &[0, 1]
     }
 
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
-        let kept: &Vec<Shard> = saved.get(site)?;
-        with_real!(site, kept[0].dtype(), T => {
-            let by_x = self.times::<T>(site, &tangents[0], &kept[1]);
-            let by_w = self.times::<T>(site, &kept[0], &tangents[1]);
+        let (x, w) = (saved.input(site, 0)?, saved.input(site, 1)?);
+        with_real!(site, x.dtype(), T => {
+            let by_x = self.times::<T>(site, &tangents[0], w);
+            let by_w = self.times::<T>(site, x, &tangents[1]);
             let pairs = by_x.elements::<T>().iter().zip(by_w.elements::<T>());
             let sum: Vec<T> = pairs.map(|(&a, &b)| a + b).collect();
             Ok(vec![Shard::new(site.key(), by_x.shape, sum.into())])
@@ -133,10 +137,10 @@ impl Operator for Linear {
         cotangents: &[Shard],
         wanted: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
-        let kept: &Vec<Shard> = saved.get(site)?;
+        let kept = [saved.input(site, 0)?, saved.input(site, 1)?];
         with_real!(site, kept[0].dtype(), T => {
             let lead = kept[0].shape.len() - self.over;
-            let (x, w) = (matrix::<T>(&kept[0], lead), self.weight::<T>(&kept[1]));
+            let (x, w) = (matrix::<T>(kept[0], lead), self.weight::<T>(kept[1]));
             let y = matrix::<T>(&cotangents[0], lead);
             let to_x = wanted[0].then(|| product(site, &kept[0].shape, y, w.transpose()));
             let to_w = wanted[1].then(|| match self.transposed {

@@ -1,9 +1,9 @@
 //! Building a transformer: parameters in the layouts of their strategy, and the steps between them.
 
-use advect_engine::graph::Value;
+use advect_engine::graph::{Rate, Value};
 use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
 
-use super::{Context, Role, Strategy};
+use super::{Context, Role, Strategy, Zero};
 use crate::network::{Bias, LayerNorm, Linear};
 use crate::training::{Initial, Parameter};
 
@@ -72,7 +72,7 @@ impl<'a> Build<'a> {
     /// Layout of a tensor `[b, s, …]` between blocks.
     pub(super) fn residual(&self) -> Layout {
         self.layout(|role| match role {
-            Role::Data | Role::Sharded => split(0),
+            Role::Data | Role::Sharded(_) => split(0),
             Role::Sequence | Role::Context(_) => split(1),
             _ => SAME,
         })
@@ -82,7 +82,7 @@ impl<'a> Build<'a> {
     /// `cut` is where these stand, if they do.
     pub(super) fn inner(&self, cut: Option<usize>) -> Layout {
         self.layout(|role| match role {
-            Role::Data | Role::Sharded => split(0),
+            Role::Data | Role::Sharded(_) => split(0),
             Role::Context(_) => split(1),
             _ => cut.map_or(SAME, split),
         })
@@ -91,7 +91,7 @@ impl<'a> Build<'a> {
     /// Layout of `[b, s]` where the loss is made: everything is cut.
     pub(super) fn finished(&self) -> Layout {
         self.layout(|role| match role {
-            Role::Data | Role::Sharded => split(0),
+            Role::Data | Role::Sharded(_) => split(0),
             _ => split(1),
         })
     }
@@ -99,7 +99,7 @@ impl<'a> Build<'a> {
     /// Layout of queries (groups at 2) or keys (groups at 3) in attention.
     pub(super) fn attended(&self, groups: usize) -> Layout {
         self.layout(|role| match role {
-            Role::Data | Role::Sharded => split(0),
+            Role::Data | Role::Sharded(_) => split(0),
             Role::Context(Context::Gather) if groups == 3 => SAME,
             Role::Context(Context::Gather) => split(1),
             _ => split(groups),
@@ -112,8 +112,9 @@ impl<'a> Build<'a> {
         self.graph.input(name, spec)
     }
 
-    /// A parameter as it is used: whole, or cut in dimension `cut` by the roles that cut weights.
-    pub(super) fn parameter(
+    /// A parameter as it is stored: as it is used, and in pieces where that is the role of an axis.
+    /// `cut` is the dimension that is cut by the roles that cut weights.
+    pub(super) fn stored(
         &mut self,
         name: &str,
         shape: &[usize],
@@ -122,7 +123,7 @@ impl<'a> Build<'a> {
     ) -> Result<Value> {
         let largest = (0..shape.len()).rev().max_by_key(|&dim| shape[dim]);
         let stored = self.layout(|role| match (role, largest) {
-            (Role::Sharded, Some(dim)) => split(dim),
+            (Role::Sharded(_), Some(dim)) => split(dim),
             _ => used(cut, role),
         });
         self.parameters.push(Parameter {
@@ -131,14 +132,62 @@ impl<'a> Build<'a> {
             decays: matches!(initial, Initial::Normal { .. }),
         });
         let spec = Spec::new(shape, self.dtype, stored);
-        let value = self.graph.parameter(name, spec)?;
-        self.used(value, cut)
+        self.graph.parameter(name, spec)
     }
 
-    /// A parameter of any stage as it is used at this one.
-    pub(super) fn used(&mut self, parameter: Value, cut: Option<usize>) -> Result<Value> {
+    /// A parameter of any stage as it is used at this one beside `x`.
+    pub(super) fn used(&mut self, parameter: Value, cut: Option<usize>, x: Value) -> Result<Value> {
         let layout = self.layout(|role| used(cut, role));
-        self.graph.relayout(parameter, &layout)
+        let rate = match self.strategy.zero() {
+            Some(Zero::Parameters) => Rate::Moment(x),
+            Some(Zero::Gradients) => Rate::Back,
+            Some(Zero::States) | None => Rate::Version,
+        };
+        self.graph.relayout_at(parameter, &layout, rate)
+    }
+
+    /// [`Build::stored`] and [`Build::used`].
+    pub(super) fn parameter(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        cut: Option<usize>,
+        initial: Initial,
+        x: Value,
+    ) -> Result<Value> {
+        let stored = self.stored(name, shape, cut, initial)?;
+        self.used(stored, cut, x)
+    }
+
+    /// Applies an operator to x and parameters, and lets go of the parameters that were gathered for
+    /// it until its cotangent comes.
+    pub(super) fn with(
+        &mut self,
+        name: &str,
+        operator: impl Operator + 'static,
+        x: Value,
+        parameters: &[Value],
+    ) -> Result<Value> {
+        let inputs = [&[x], parameters].concat();
+        let needed: Vec<Value> = operator.keeps().iter().map(|&i| inputs[i]).collect();
+        let y = self.apply(name, operator, &inputs)?;
+        if self.strategy.zero() == Some(Zero::Parameters) {
+            let gathered = needed.iter().filter(|v| parameters.contains(v));
+            self.graph
+                .remake(&gathered.copied().collect::<Vec<_>>(), y)?;
+        }
+        Ok(y)
+    }
+
+    /// Makes what was made since there were `count` tensors again when the cotangent of `y` comes, if
+    /// that is asked for.
+    pub(super) fn recompute(&mut self, count: usize, y: Value) -> Result<()> {
+        if !self.strategy.recomputes() {
+            return Ok(());
+        }
+        let mut inside = self.graph.made_since(count);
+        inside.retain(|v| *v != y);
+        self.graph.remake(&inside, y)
     }
 
     /// Positions `[s, h]` beside a residual stream `[b, s, h]`: cut where its positions are.
@@ -169,10 +218,11 @@ impl<'a> Build<'a> {
         deviation: f64,
     ) -> Result<Value> {
         let weight = Initial::Normal { deviation };
-        let w = self.parameter(&format!("{name}.weight"), shape, Some(cut), weight)?;
-        let b = self.parameter(&format!("{name}.bias"), &shape[1..], Some(cut - 1), ZEROS)?;
-        let y = self.apply(&format!("{name}.product"), Linear::LAST, &[x, w])?;
-        self.apply(&format!("{name}.shifted"), Bias, &[y, b])
+        let w = self.parameter(&format!("{name}.weight"), shape, Some(cut), weight, x)?;
+        let y = self.with(&format!("{name}.product"), Linear::LAST, x, &[w])?;
+        let shift = (&shape[1..], Some(cut - 1));
+        let b = self.parameter(&format!("{name}.bias"), shift.0, shift.1, ZEROS, y)?;
+        self.with(&format!("{name}.shifted"), Bias, y, &[b])
     }
 
     /// `y W + b` over the last dimensions of y, the first of which is cut, back in the residual
@@ -185,24 +235,20 @@ impl<'a> Build<'a> {
         deviation: f64,
     ) -> Result<Value> {
         let weight = Initial::Normal { deviation };
-        let w = self.parameter(&format!("{name}.weight"), shape, Some(0), weight)?;
+        let w = self.parameter(&format!("{name}.weight"), shape, Some(0), weight, y)?;
         let over = shape.len() - 1;
-        let b = self.parameter(&format!("{name}.bias"), &shape[over..], None, ZEROS)?;
-        let part = self.apply(&format!("{name}.product"), Linear::over(over), &[y, w])?;
+        let part = self.with(&format!("{name}.product"), Linear::over(over), y, &[w])?;
         let whole = self.graph.relayout(part, &self.residual())?;
-        self.apply(&format!("{name}.shifted"), Bias, &[whole, b])
+        let b = self.parameter(&format!("{name}.bias"), &shape[over..], None, ZEROS, whole)?;
+        self.with(&format!("{name}.shifted"), Bias, whole, &[b])
     }
 
     /// Layer normalization of the residual stream.
     pub(super) fn norm(&mut self, name: &str, x: Value, width: usize) -> Result<Value> {
-        let gain = self.parameter(
-            &format!("{name}.gain"),
-            &[width],
-            None,
-            Initial::Constant(1.0),
-        )?;
-        let shift = self.parameter(&format!("{name}.shift"), &[width], None, ZEROS)?;
-        self.apply(name, LayerNorm { epsilon: 1e-5 }, &[x, gain, shift])
+        let ones = Initial::Constant(1.0);
+        let gain = self.parameter(&format!("{name}.gain"), &[width], None, ones, x)?;
+        let shift = self.parameter(&format!("{name}.shift"), &[width], None, ZEROS, x)?;
+        self.with(name, LayerNorm { epsilon: 1e-5 }, x, &[gain, shift])
     }
 }
 

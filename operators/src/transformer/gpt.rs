@@ -120,24 +120,28 @@ impl Gpt {
             deviation: DEVIATION,
         };
         let tokens = build.numbers("tokens", [samples, self.context])?;
-        let table = build.parameter("tokens.weight", &[self.vocabulary, h], Some(0), start)?;
-        let places = build.parameter("positions.weight", &[self.context, h], None, start)?;
-        let found = build.apply("tokens.rows", Embedding, &[tokens, table])?;
+        let table = build.stored("tokens.weight", &[self.vocabulary, h], Some(0), start)?;
+        let rows = build.used(table, Some(0), tokens)?;
+        let found = build.with("tokens.rows", Embedding, tokens, &[rows])?;
         let residual = build.residual();
         let found = build.graph.relayout(found, &residual)?;
+        let places = &[self.context, h];
+        let places = build.parameter("positions.weight", places, None, start, found)?;
         let places = build.beside(places)?;
-        let mut x = build.apply("positions", Bias, &[found, places])?;
+        let mut x = build.with("positions", Bias, found, &[places])?;
         for (layer, stage) in build.places(self.layers)?.into_iter().enumerate() {
             x = build.go_on(stage, x)?;
+            let before = build.graph.made();
             x = self.attend(build, &format!("block {layer}.attention"), x)?;
             x = self.feed_forward(build, &format!("block {layer}.feed-forward"), x)?;
+            build.recompute(before, x)?;
         }
         let x = build.go_on(build.last(), x)?;
         let x = build.norm("norm", x, h)?;
         let inner = build.inner(None);
         let x = build.graph.relayout(x, &inner)?;
-        let table = build.used(table, Some(0))?;
-        build.apply("logits", Linear::LAST.transposed(), &[x, table])
+        let table = build.used(table, Some(0), x)?;
+        build.with("logits", Linear::LAST.transposed(), x, &[table])
     }
 
     fn attend(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {

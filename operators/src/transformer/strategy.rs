@@ -16,14 +16,25 @@ pub enum Context {
     Heads,
 }
 
+/// What workers that share samples out store a piece of: Rajbhandari et al. (2020), *ZeRO*.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Zero {
+    /// Parameters and the state of their optimizer; gathered once a step, and gradients are summed
+    /// whole: ZeRO-1.
+    States,
+    /// Gradients, too: they are reduced and scattered at every micro-batch: ZeRO-2.
+    Gradients,
+    /// And of parameters nothing else is held: they are gathered at every use: ZeRO-3.
+    Parameters,
+}
+
 /// What an axis does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Every worker has its samples and all parameters.
     Data,
-    /// Every worker has its samples, and stores a piece of every parameter, its gradient and its
-    /// optimizer state: Rajbhandari et al. (2020), *ZeRO*.
-    Sharded,
+    /// Every worker has its samples, and stores a piece of every parameter.
+    Sharded(Zero),
     /// Heads, hidden columns and the vocabulary are cut: Shoeybi et al. (2019), *Megatron-LM*.
     Tensor,
     /// As [`Role::Tensor`], and positions are cut between: Korthikanti et al. (2022), *Reducing
@@ -35,9 +46,11 @@ pub enum Role {
     Stage,
 }
 
-const NAMES: [(&str, Role); 7] = [
+const NAMES: [(&str, Role); 9] = [
     ("data", Role::Data),
-    ("sharded", Role::Sharded),
+    ("zero-1", Role::Sharded(Zero::States)),
+    ("zero-2", Role::Sharded(Zero::Gradients)),
+    ("zero-3", Role::Sharded(Zero::Parameters)),
     ("tensor", Role::Tensor),
     ("sequence", Role::Sequence),
     ("context-gather", Role::Context(Context::Gather)),
@@ -96,6 +109,7 @@ pub struct Strategy {
     roles: Vec<Role>,
     /// Layers of each chunk, if they are given.
     chunks: Option<Vec<usize>>,
+    recompute: bool,
 }
 
 impl Strategy {
@@ -119,6 +133,7 @@ impl Strategy {
             mesh: Mesh::new(named)?,
             roles: axes.iter().map(|(role, _)| *role).collect(),
             chunks: None,
+            recompute: false,
         })
     }
 
@@ -141,12 +156,25 @@ impl Strategy {
         })
     }
 
+    /// The same, with the activations inside of blocks made again on the way back: Chen et al. (2016),
+    /// *Training deep nets with sublinear memory cost*.
+    #[must_use]
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Strategy { recompute, ..self }
+    }
+
+    /// Whether activations are made again.
+    pub fn recomputes(&self) -> bool {
+        self.recompute
+    }
+
     /// One worker alone.
     pub fn alone() -> Self {
         Strategy {
             mesh: Mesh::line("data", 1),
             roles: vec![Role::Data],
             chunks: None,
+            recompute: false,
         }
     }
 
@@ -163,8 +191,17 @@ impl Strategy {
     /// d, workers that have samples of their own.
     pub fn data(&self) -> usize {
         let axes = self.roles.iter().zip(self.mesh.sizes());
-        let cut = axes.filter(|(role, _)| matches!(role, Role::Data | Role::Sharded));
+        let cut = axes.filter(|(role, _)| matches!(role, Role::Data | Role::Sharded(_)));
         cut.map(|(_, size)| size).product()
+    }
+
+    /// What is stored in pieces, at most, on any axis.
+    pub(crate) fn zero(&self) -> Option<Zero> {
+        let stored = self.roles.iter().filter_map(|role| match role {
+            Role::Sharded(zero) => Some(*zero),
+            _ => None,
+        });
+        stored.max()
     }
 
     /// p, places that layers are cut among.

@@ -5,10 +5,11 @@
 //! * `refuse_*`: what cannot be trained says why.
 
 mod job;
+mod remade;
 mod stages;
 
 use advect_engine::Fabric;
-use advect_operators::transformer::{Context, Gpt, Role, Strategy};
+use advect_operators::transformer::{Context, Gpt, Role, Strategy, Zero};
 
 use job::{Learned, Micro, batches, model, recipe, train};
 
@@ -66,7 +67,9 @@ fn equal_on_one_axis() {
     );
     for role in [
         Role::Data,
-        Role::Sharded,
+        Role::Sharded(Zero::States),
+        Role::Sharded(Zero::Gradients),
+        Role::Sharded(Zero::Parameters),
         Role::Tensor,
         Role::Sequence,
         Role::Context(Context::Gather),
@@ -95,7 +98,7 @@ fn equal_with_uneven_heads() {
     let alone = on(&model, &[(Role::Data, 1)], &batches);
     for axes in [
         [(Role::Tensor, 4), (Role::Data, 1)],
-        [(Role::Sequence, 2), (Role::Sharded, 2)],
+        [(Role::Sequence, 2), (Role::Sharded(Zero::States), 2)],
         [(Role::Context(Context::Heads), 4), (Role::Data, 1)],
     ] {
         near(&format!("{axes:?}"), &alone, &on(&model, &axes, &batches));
@@ -123,7 +126,7 @@ fn equal_in_every_order_of_four_axes() {
     let alone = on(&model, &[(Role::Data, 1)], &batches);
     let roles = [
         Role::Data,
-        Role::Sharded,
+        Role::Sharded(Zero::States),
         Role::Sequence,
         Role::Context(Context::Gather),
     ];
@@ -151,7 +154,13 @@ fn step_of_any_micro_batches() {
                 .collect()
         };
         let cut: Vec<Vec<Micro>> = whole.iter().map(|step| cut(&step[0])).collect();
-        for role in [Role::Data, Role::Sharded, Role::Tensor] {
+        for role in [
+            Role::Data,
+            Role::Sharded(Zero::States),
+            Role::Sharded(Zero::Gradients),
+            Role::Sharded(Zero::Parameters),
+            Role::Tensor,
+        ] {
             let place = format!("{micros} micro-batches, {role}");
             near(&place, &alone, &on(&model, &[(role, 2)], &cut));
         }
@@ -168,7 +177,7 @@ fn step_in_few_at_once_has_the_same_bits() {
     let batches = batches(&model, 3, 6, 4);
     for axes in [
         [(Role::Data, 2), (Role::Tensor, 2)],
-        [(Role::Sharded, 2), (Role::Sequence, 2)],
+        [(Role::Sharded(Zero::States), 2), (Role::Sequence, 2)],
     ] {
         let strategy = Strategy::new(&axes).expect("axes with workers");
         let train = |in_flight| {
@@ -207,7 +216,7 @@ fn step_has_the_same_bits_every_time() {
     let batches = batches(&model, 3, 3, 4);
     for axes in [
         [(Role::Data, 2), (Role::Tensor, 2)],
-        [(Role::Sharded, 2), (Role::Sequence, 2)],
+        [(Role::Sharded(Zero::States), 2), (Role::Sequence, 2)],
     ] {
         let [a, b] = [(), ()].map(|()| on(&model, &axes, &batches));
         assert!(

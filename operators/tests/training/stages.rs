@@ -46,12 +46,16 @@ fn equal_on_stages_and_other_axes() {
     let alone = on(&model, &[(Role::Data, 1)], &batches);
     for other in [
         "data 2",
-        "sharded 2",
+        "zero-1 2",
+        "zero-2 2",
+        "zero-3 2",
         "tensor 2",
         "sequence 2",
         "context-gather 2",
         "context-heads 2",
-        "sharded 2, tensor 2",
+        "zero-1 2, tensor 2",
+        "zero-2 2, data 2",
+        "zero-3 2, sequence 2",
     ] {
         for mesh in [
             format!("stage 2, {other}"),
@@ -71,7 +75,7 @@ fn equal_on_stages_in_every_order() {
     };
     let batches = batches(&model, 5, 2, 2);
     let alone = on(&model, &[(Role::Data, 1)], &batches);
-    let roles = ["sharded 2", "tensor 2", "stage 2", "context-heads 2"];
+    let roles = ["zero-1 2", "tensor 2", "stage 2", "context-heads 2"];
     for order in crate::orders() {
         let mesh = order.map(|i| roles[i]).join(", ");
         near(&mesh, &alone, &staged(&model, &mesh, &batches, Some(1)));
