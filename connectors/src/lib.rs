@@ -4,6 +4,7 @@
 //! into arrays of numbers, and back. Bad records become [`Rejected`] values with a stable reason;
 //! only a source that cannot go on gives a [`ConnectorError`].
 
+pub mod checkpoint;
 pub mod csv;
 mod decode;
 mod decoded;

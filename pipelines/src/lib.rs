@@ -18,6 +18,7 @@
 
 pub mod assimilate;
 pub mod bench;
+mod checkpoints;
 pub mod cli;
 pub mod config;
 pub mod data;

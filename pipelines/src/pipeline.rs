@@ -130,10 +130,16 @@ impl Run {
     /// What to observe of the run (metrics and trace as asked for), and what its processes must have
     /// in common.
     pub fn observe(&self) -> Options {
+        self.observe_from("")
+    }
+
+    /// [`Run::observe`] of processes that must also agree on where they begin.
+    pub(crate) fn observe_from(&self, start: &str) -> Options {
         let words = [
             env!("CARGO_PKG_VERSION"),
             &self.config.to_toml(),
             &self.resume.to_string(),
+            start,
         ];
         let digest = crc32fast::hash(words.join("\n").as_bytes());
         let mut options = Options::default().job(digest.into());

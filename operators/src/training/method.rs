@@ -50,15 +50,15 @@ impl Method {
         epsilon: 1e-8,
     };
 
-    /// Numbers of state that are kept for each element.
-    pub fn slots(&self) -> usize {
+    /// Names of the numbers of state that are kept for each element.
+    pub fn slots(&self) -> &'static [&'static str] {
         match self {
-            Method::AdamW { .. } => 2,
-            Method::Momentum { .. } => 1,
+            Method::AdamW { .. } => &["mean", "square"],
+            Method::Momentum { .. } => &["speed"],
         }
     }
 
-    /// Takes a step: weights and the slots of state (`slots()` vectors of their length) in place.
+    /// Takes a step: weights and the slots of state (a vector of their length for each of `slots()`) in place.
     pub(crate) fn step<T: Real>(
         &self,
         stride: Stride,

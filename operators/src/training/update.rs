@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use advect_engine::graph::Moment;
-use advect_engine::{Batch, DType, Data, EngineError, Mesh, Shard, Spec, Tick};
+use advect_engine::{Batch, DType, Data, EngineError, Mesh, Result, Shard, Spec, Tick};
 use serde::Serialize;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -17,7 +17,7 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::method::Stride;
 use super::tally::{COUNT, LOSS, SQUARES, STOP};
-use super::{Parameter, Recipe};
+use super::{Held, Method, Parameter, Recipe, Snapshot, Start};
 use crate::network::real::Real;
 
 /// What a step was.
@@ -41,6 +41,7 @@ pub struct Report {
 #[derive(Debug, Clone)]
 struct Piece {
     parameter: Parameter,
+    spec: Spec,
     shape: Vec<usize>,
     weights: Data,
     state: Vec<Data>,
@@ -53,29 +54,47 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// First values, and no past.
+    /// First values and no past, or those of `start`.
     pub(crate) fn first(
         parameters: &[Parameter],
         specs: &[Spec],
         recipe: &Recipe,
         mesh: &Mesh,
         worker: usize,
-    ) -> Self {
+        start: Option<&Start>,
+    ) -> Result<Self> {
         let pieces = parameters.iter().zip(specs).map(|(parameter, spec)| {
-            let first = (parameter.initial).piece(recipe.seed, &parameter.name, spec, mesh, worker);
-            let zeros = Data::zeros(first.dtype(), first.len());
-            Piece {
+            let first = || {
+                parameter
+                    .initial
+                    .piece(recipe.seed, &parameter.name, spec, mesh, worker)
+            };
+            let shape = spec.local_shape(mesh, worker);
+            let len = shape.iter().product();
+            let read = |start: &Start, slot| (start.read)(&parameter.name, slot, spec);
+            let state = |slot: &&'static str| match start {
+                Some(start) => read(start, Some(*slot)),
+                None => Ok(Data::zeros(spec.dtype, len)),
+            };
+            Ok(Piece {
                 parameter: parameter.clone(),
-                shape: first.shape.clone(),
-                state: (0..recipe.method.slots())
-                    .map(|_| Data::zeros(zeros.dtype(), zeros.len()))
-                    .collect(),
-                weights: first.into_data(),
-            }
+                spec: spec.clone(),
+                weights: match start {
+                    Some(start) => read(start, None)?,
+                    None => first().into_data(),
+                },
+                state: recipe
+                    .method
+                    .slots()
+                    .iter()
+                    .map(state)
+                    .collect::<Result<_>>()?,
+                shape,
+            })
         });
-        Weights {
-            pieces: Rc::new(RefCell::new(pieces.collect())),
-        }
+        Ok(Weights {
+            pieces: Rc::new(RefCell::new(pieces.collect::<Result<_>>()?)),
+        })
     }
 
     /// The pieces, with the names of their parameters, in the layouts in which they are stored.
@@ -86,6 +105,24 @@ impl Weights {
             (piece.parameter.name.clone(), shard)
         });
         named.collect()
+    }
+
+    /// Everything that training goes on from, without a copy: a step that follows makes its own.
+    fn held(&self, method: &Method) -> Vec<Held> {
+        let held = |piece: &Piece| -> Vec<Held> {
+            let of = |slot, data: &Data| Held {
+                name: piece.parameter.name.clone(),
+                slot,
+                spec: piece.spec.clone(),
+                data: data.clone(),
+            };
+            let state = method.slots().iter().zip(&piece.state);
+            let state = state.map(|(slot, data)| of(Some(*slot), data));
+            std::iter::once(of(None, &piece.weights))
+                .chain(state)
+                .collect()
+        };
+        self.pieces.borrow().iter().flat_map(held).collect()
     }
 
     /// The pieces as messages, keyed by their place.
@@ -104,7 +141,7 @@ impl Weights {
         step: u64,
         totals: &[f64],
         gradients: &BTreeMap<u64, Shard>,
-    ) -> Result<Report, String> {
+    ) -> std::result::Result<Report, String> {
         let mut pieces = self.pieces.borrow_mut();
         let count = totals[COUNT];
         if count <= 0.0 {
@@ -170,19 +207,30 @@ impl Piece {
 /// Gradients and totals of a version that have come so far.
 #[derive(Default)]
 struct Open {
-    capabilities: Option<[Capability<Tick>; 2]>,
+    capabilities: Option<[Capability<Tick>; 3]>,
     totals: Vec<f64>,
     gradients: BTreeMap<u64, Shard>,
 }
 
-/// Steps `weights` with every version of `gradients` (keyed by parameter) and `totals`; gives the
-/// parameters of the next version, keyed alike, and a report, the same on every worker.
+/// What an update gives.
+pub(crate) struct Updated<'s> {
+    /// The parameters of the next version, keyed as the gradients.
+    pub(crate) versions: Stream<'s, Tick, Batch>,
+    /// What the step was, the same on every worker.
+    pub(crate) reports: StreamVec<'s, Tick, Report>,
+    /// What this worker holds after the steps that were chosen.
+    pub(crate) snapshots: StreamVec<'s, Tick, Snapshot>,
+}
+
+/// Steps `weights` with every version of `gradients` (keyed by parameter) and `totals`; gives a snapshot
+/// after the steps that `saves` says.
 pub(crate) fn update<'s>(
     gradients: Stream<'s, Tick, Batch>,
     totals: Stream<'s, Tick, Batch>,
     weights: &Weights,
     recipe: Recipe,
-) -> (Stream<'s, Tick, Batch>, StreamVec<'s, Tick, Report>) {
+    saves: Rc<dyn Fn(&Report) -> bool>,
+) -> Updated<'s> {
     let scope = gradients.scope();
     let worker = scope.index();
     let weights = weights.clone();
@@ -193,6 +241,8 @@ pub(crate) fn update<'s>(
     let mut next = OutputBuilder::<_, CapacityContainerBuilder<Batch>>::from(next);
     let (report, reports) = builder.new_output::<Vec<Report>>();
     let mut report = OutputBuilder::<_, CapacityContainerBuilder<Vec<Report>>>::from(report);
+    let (snapshot, snapshots) = builder.new_output::<Vec<Snapshot>>();
+    let mut snapshot = OutputBuilder::<_, CapacityContainerBuilder<Vec<Snapshot>>>::from(snapshot);
     builder.build(move |capabilities| {
         drop(capabilities);
         let count = weights.pieces.borrow().len();
@@ -208,7 +258,7 @@ pub(crate) fn update<'s>(
             totals.for_each(|cap, batch| {
                 if let Some(time) = cap.stamp().elements().first() {
                     let entry = open.entry(time.version()).or_default();
-                    entry.capabilities = Some([0, 1].map(|port| cap.delayed(time, port)));
+                    entry.capabilities = Some([0, 1, 2].map(|port| cap.delayed(time, port)));
                     for shard in batch.shards.drain(..) {
                         entry.totals = shard.elements::<f64>().to_vec();
                     }
@@ -227,9 +277,17 @@ pub(crate) fn update<'s>(
                     break;
                 }
                 let step = entry.key().step;
-                match weights.step(&recipe, step, totals, gradients) {
-                    Ok(made) => report.activate().session(&caps[1]).give(made),
+                let made = match weights.step(&recipe, step, totals, gradients) {
+                    Ok(made) => made,
                     Err(why) => panic!("{}", refused(worker, step, why)),
+                };
+                report.activate().session(&caps[1]).give(made);
+                if saves(&made) {
+                    let taken = Snapshot {
+                        steps: step + 1,
+                        held: Rc::new(weights.held(&recipe.method)),
+                    };
+                    snapshot.activate().session(&caps[2]).give(taken);
                 }
                 let mut next = next.activate();
                 let mut session = next.session(&caps[0]);
@@ -242,7 +300,11 @@ pub(crate) fn update<'s>(
             }
         }
     });
-    (versions, reports)
+    Updated {
+        versions,
+        reports,
+        snapshots,
+    }
 }
 
 /// Why a step cannot be taken: the job ends with it.

@@ -16,7 +16,7 @@ use timely::dataflow::{Scope, Stream, StreamVec};
 
 use super::tally::{self, COUNT, LOSS, SQUARES, Source};
 use super::update::{Report, Weights, update};
-use super::{Recipe, Trainable};
+use super::{Recipe, Snapshot, Start, Trainable};
 
 /// The builder of batches.
 type Batches = CapacityContainerBuilder<Batch>;
@@ -29,6 +29,10 @@ pub struct Control {
     /// Asked on every worker when a step is complete; its report says on all of them whether any
     /// worker wants to stop.
     pub stop: Rc<dyn Fn() -> bool>,
+    /// After which steps a snapshot is given.
+    pub saves: Rc<dyn Fn(&Report) -> bool>,
+    /// Where to go on; `None` begins with first values.
+    pub start: Option<Start>,
 }
 
 impl Default for Control {
@@ -36,6 +40,8 @@ impl Default for Control {
         Control {
             in_flight: None,
             stop: Rc::new(|| false),
+            saves: Rc::new(|_| false),
+            start: None,
         }
     }
 }
@@ -44,6 +50,8 @@ impl Default for Control {
 pub struct Trained<'s> {
     /// What every step was, at its last micro-batch, the same on every worker.
     pub reports: StreamVec<'s, Tick, Report>,
+    /// What this worker holds after the steps that were chosen.
+    pub snapshots: StreamVec<'s, Tick, Snapshot>,
     /// Parameters by name, once a version, in the layouts in which they are stored.
     pub parameters: Streams<'s, Tick>,
     /// What this worker holds of them, after the last step that has been taken.
@@ -54,12 +62,13 @@ pub struct Trained<'s> {
 
 impl Trainable {
     /// Wires the loop: `inputs` gives this worker's pieces of every input of the graph at every
-    /// (step, micro-batch), step after step from 0. A step is taken when all inputs have left it.
+    /// (step, micro-batch), step after step from 0 or where it starts. A step is taken when all inputs have left it.
     ///
     /// # Errors
     /// As [`Graph::wire`](advect_engine::Graph::wire) and
     /// [`Graph::backward`](advect_engine::Graph::backward): a parameter whose gradient is cut is an
-    /// error. [`EngineError::Layout`] if a parameter is stored in partial sums or halos.
+    /// error. [`EngineError::Layout`] if a parameter is stored in partial sums or halos. What reading
+    /// the start says.
     pub fn wire<'s>(
         &self,
         scope: Scope<'s, Tick>,
@@ -69,9 +78,11 @@ impl Trainable {
     ) -> Result<Trained<'s>> {
         let (mesh, worker) = (self.graph.mesh(), scope.index());
         let specs = self.all_stored()?;
-        let weights = Weights::first(&self.parameters, &specs, recipe, mesh, worker);
+        let start = control.start.as_ref();
+        let weights = Weights::first(&self.parameters, &specs, recipe, mesh, worker, start)?;
         let (handle, later) = scope.feedback::<Batch>(Tick::new(1, 0));
-        let versions = first(scope, weights.shards()).concat(later);
+        let begin = Tick::new(start.map_or(0, |start| start.steps), 0);
+        let versions = first(scope, begin, weights.shards()).concat(later);
         let names = self.parameters.iter().map(|p| p.name.clone());
         let parameters: Streams<'s, Tick> = names.zip(sort(versions, specs.len())).collect();
         let mut feeds = inputs;
@@ -104,10 +115,11 @@ impl Trainable {
         }
         let totals = tally::totals(mesh, sources, control.stop)?;
         let gradients = scope.concatenate(gradients);
-        let (next, reports) = update(gradients, totals, &weights, recipe.clone());
-        next.connect_loop(handle);
+        let updated = update(gradients, totals, &weights, recipe.clone(), control.saves);
+        updated.versions.connect_loop(handle);
         Ok(Trained {
-            reports,
+            reports: updated.reports,
+            snapshots: updated.snapshots,
             parameters,
             weights,
             kept: wired.kept(),
@@ -201,11 +213,12 @@ fn missing(name: &str) -> EngineError {
 }
 
 /// The first version.
-fn first<'s>(scope: Scope<'s, Tick>, shards: Vec<Shard>) -> Stream<'s, Tick, Batch> {
+fn first<'s>(scope: Scope<'s, Tick>, begin: Tick, shards: Vec<Shard>) -> Stream<'s, Tick, Batch> {
     source::<_, Batches, _, _>(scope, "First values", move |capability, _| {
         let mut rest = Some((capability, shards));
         move |output| {
             if let Some((capability, shards)) = rest.take() {
+                let capability = capability.delayed(&begin);
                 let mut session = output.session(&capability);
                 shards.into_iter().for_each(|shard| session.give(shard));
             }

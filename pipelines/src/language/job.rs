@@ -9,9 +9,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use advect_connectors::checkpoint::{Checkpoint, Progress};
 use advect_engine::fabric::Context;
 use advect_engine::source::Pace;
 use advect_engine::{EngineError, Shard, Tick};
@@ -24,6 +26,7 @@ use super::corpus::Corpus;
 use super::load::{Loader, Starts};
 use super::settings::Settings;
 use super::windows::Windows;
+use crate::checkpoints;
 use crate::pipeline::Stop;
 
 /// Steps whose batches are there before the step before them is done.
@@ -35,6 +38,41 @@ pub(crate) struct Shared {
     pub(crate) corpus: Corpus,
     pub(crate) trainable: Trainable,
     pub(crate) stop: Stop,
+    /// What to begin from.
+    pub(crate) start: Option<Arc<Checkpoint>>,
+    /// Where checkpoints are written.
+    pub(crate) checkpoints: PathBuf,
+}
+
+impl Shared {
+    /// How far training had come when the run began.
+    pub(crate) fn begun(&self) -> (u64, u64) {
+        let start = self.start.as_ref().map(|c| c.progress());
+        start.map_or((0, 0), |progress| (progress.step, progress.sample))
+    }
+
+    /// The first sample of a step.
+    fn first_sample(&self, step: u64) -> u64 {
+        let (steps, samples) = self.begun();
+        samples + (step - steps) * self.settings.batching.step() as u64
+    }
+
+    /// What a checkpoint after `steps` steps says of itself.
+    fn progress(&self, steps: u64) -> Progress {
+        let (settings, recipe) = (&self.settings, &self.settings.recipe);
+        let job = [
+            ("pipeline", "language".to_owned()),
+            ("mesh", settings.strategy.to_string()),
+            ("optimizer", format!("{:?}", recipe.method)),
+            ("model", format!("{:?}", settings.model)),
+        ];
+        Progress {
+            step: steps,
+            sample: self.first_sample(steps),
+            seed: recipe.seed,
+            job: job.map(|(name, what)| (name.to_owned(), what)).into(),
+        }
+    }
 }
 
 /// What is told as it happens, on every worker alike.
@@ -58,20 +96,24 @@ impl AsRef<[u8]> for Text {
 
 /// Runs the job on this worker; gives the whole parameters of the last version, if it was reached.
 ///
-/// # Errors
-/// If the graph cannot be wired.
+/// # Panics
+/// If the graph cannot be wired, or what it begins from does not fit: others may wait for this worker,
+/// and the fabric ends the job on all of them with the reason.
 pub(crate) fn run(
     worker: &mut Worker,
     context: &Context,
     shared: &Arc<Shared>,
     heard: impl FnMut(Event) + 'static,
-) -> Result<BTreeMap<String, Shard>, EngineError> {
+) -> BTreeMap<String, Shard> {
     let probe = ProbeHandle::new();
     let whole: Rc<RefCell<BTreeMap<String, Shard>>> = Rc::default();
     let heard: Heard = Rc::new(RefCell::new(heard));
-    worker.dataflow::<Tick, _, _>(|scope| wire(scope, shared, &heard, &whole, &probe))?;
+    let wired = worker.dataflow::<Tick, _, _>(|scope| wire(scope, shared, &heard, &whole, &probe));
+    if let Err(e) = wired {
+        panic!("{e}");
+    }
     context.drive(worker, || !probe.done());
-    Ok(whole.take())
+    whole.take()
 }
 
 type Heard = Rc<RefCell<dyn FnMut(Event)>>;
@@ -90,19 +132,39 @@ fn wire<'s>(
     let text: Rc<dyn AsRef<[u8]>> = Rc::new(Text(Arc::clone(shared)));
     let end = Rc::new(Cell::new(steps));
     let pace: Pace<Tick> = Pace::new(AHEAD, |time| time.step);
+    let (begin, _) = shared.begun();
     let load = |name: &str, end: &Rc<Cell<u64>>, samples: Box<dyn FnMut(u64) -> Vec<Starts>>| {
         let (text, end) = (Rc::clone(&text), Rc::clone(end));
-        let loader = Loader { text, samples, end };
+        let loader = Loader {
+            text,
+            samples,
+            begin,
+            end,
+        };
         loader.wire(scope, name, &trainable.graph, &pace)
     };
 
     let inputs = load("Windows", &end, Box::new(training(shared)))?;
     let stop = shared.stop.clone();
+    let (mesh, worker) = (trainable.graph.mesh(), scope.index());
+    let in_flight = Some(settings.strategy.in_flight(worker, settings.in_flight));
+    let saving = Arc::clone(shared);
     let control = Control {
-        in_flight: Some(settings.in_flight),
+        in_flight,
         stop: Rc::new(move || stop.is_set()),
+        saves: Rc::new(move |report| {
+            let settings = &saving.settings;
+            settings.saves(report.step + 1) || (report.stop && settings.checkpoint.every > 0)
+        }),
+        start: (shared.start.as_ref()).map(|from| checkpoints::start(from, mesh, worker)),
     };
     let trained = trainable.wire(scope, inputs, &settings.recipe, control)?;
+    let said = Arc::clone(shared);
+    let (place, keep) = (&shared.checkpoints, settings.checkpoint.keep);
+    checkpoints::write(trained.snapshots, mesh, place, keep, move |steps| {
+        said.progress(steps)
+    })
+    .probe_with(probe);
     let (told, last) = (Rc::clone(heard), Rc::clone(&end));
     let reports = trained.reports.inspect(move |report: &Report| {
         if report.stop {
@@ -123,7 +185,7 @@ fn wire<'s>(
                 false => Vec::new(),
             };
             let inputs = load(name, &every, Box::new(batches))?;
-            let found = trainable.evaluate(versions(chosen), inputs, Some(settings.in_flight))?;
+            let found = trainable.evaluate(versions(chosen), inputs, in_flight)?;
             let told = Rc::clone(heard);
             let seen = found.inspect(move |found| (told.borrow_mut())(kind(*found)));
             seen.probe_with(probe);
@@ -163,15 +225,13 @@ fn training(shared: &Arc<Shared>) -> impl FnMut(u64) -> Vec<Starts> + 'static {
     let (settings, part) = (&shared.settings, shared.corpus.train());
     let windows = Windows::new(part.len(), settings.model.context, settings.recipe.seed);
     let (batching, mut windows) = (settings.batching, windows);
+    let shared = Arc::clone(shared);
+    let part = part.start;
     move |step| {
-        let first = step * batching.step() as u64;
+        let first = shared.first_sample(step);
         let micro = |j: usize| {
             // a part without a window was refused when the text was read
-            let mut start = |n: usize| {
-                windows
-                    .as_mut()
-                    .map(|w| part.start + w.start(first + n as u64))
-            };
+            let mut start = |n: usize| windows.as_mut().map(|w| part + w.start(first + n as u64));
             batching
                 .places(j)
                 .map(|place| place.and_then(&mut start))

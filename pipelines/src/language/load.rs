@@ -25,6 +25,8 @@ pub(crate) struct Loader<S> {
     pub(crate) text: Rc<dyn AsRef<[u8]>>,
     /// Micro-batches of a step; empty if it has none.
     pub(crate) samples: S,
+    /// The first step.
+    pub(crate) begin: u64,
     /// No step from this one on.
     pub(crate) end: Rc<Cell<u64>>,
 }
@@ -55,7 +57,10 @@ impl<S: FnMut(u64) -> Vec<Starts> + 'static> Loader<S> {
         builder.build(move |capabilities| {
             wake.activate();
             let mut now = Some(capabilities);
-            let mut step = 0;
+            let mut step = self.begin;
+            for cap in now.iter_mut().flatten() {
+                cap.downgrade(&Tick::new(step, 0));
+            }
             move |_| {
                 while let Some(capabilities) = &mut now {
                     if step >= self.end.get() {

@@ -12,6 +12,7 @@ mod settings;
 mod sink;
 mod windows;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use advect_engine::Fabric;
@@ -21,6 +22,7 @@ use self::job::Shared;
 use self::settings::Settings;
 use self::sink::Sink;
 use self::windows::Windows;
+use crate::checkpoints;
 use crate::config::Config;
 use crate::error::{PipelineError, Result};
 use crate::pipeline::{Choice, Pipeline, Preset, Run, Stop};
@@ -97,7 +99,7 @@ impl Pipeline for Language {
             pieces.sum::<usize>()
         };
         let weights = most(&stored);
-        let slots = settings.recipe.method.slots() as u64;
+        let slots = settings.recipe.method.slots().len() as u64;
         let title = format!(
             "language on {fabric}, {}: {} parameters, {} samples a step in {} micro-batches",
             settings.strategy,
@@ -158,19 +160,37 @@ impl Pipeline for Language {
             .note("memory without activations; relayouts of parameters are sent once a step"))
     }
 
+    fn resumes(&self) -> bool {
+        true
+    }
+
     fn run(&self, run: &Run) -> Result<()> {
         let settings = Settings::read(&run.config, &run.fabric)?;
-        let shared = Arc::new(shared(&run.config, settings, run.stop.clone())?);
+        let start = checkpoints::begin(run, &settings.checkpoint)?;
+        let mut shared = shared(&run.config, settings, run.stop.clone())?;
+        let steps = shared.settings.recipe.schedule.steps;
+        if let Some(done) = start
+            .as_ref()
+            .map(|c| c.progress().step)
+            .filter(|d| *d >= steps)
+        {
+            let why = format!("the checkpoint has taken {done}, and this run ends after {steps}");
+            return Err(run.config.wrong("training.steps", why).into());
+        }
+        (shared.start, shared.checkpoints) = (start, checkpoints::directory(run));
+        let shared = Arc::new(shared);
         let sink = match run.is_first_process() {
             true => Some(Sink::create(run, &shared)?),
             false => None,
         };
         let sink = Arc::new(Mutex::new((sink, Ok::<(), PipelineError>(()))));
         let (mine, theirs) = (Arc::clone(&sink), Arc::clone(&shared));
-        let outcome = run.fabric.run_with(&run.observe(), move |worker, context| {
+        let begun = shared.begun();
+        let options = run.observe_from(&format!("{begun:?}"));
+        let outcome = run.fabric.run_with(&options, move |worker, context| {
             let (mine, stop) = (Arc::clone(&mine), theirs.stop.clone());
             let speaks = context.index == 0;
-            let whole = job::run(worker, context, &theirs, move |event| {
+            job::run(worker, context, &theirs, move |event| {
                 let mut held = mine.lock().unwrap_or_else(PoisonError::into_inner);
                 let (sink, written) = &mut *held;
                 let (Some(sink), Ok(()), true) = (sink, &written, speaks) else {
@@ -181,20 +201,12 @@ impl Pipeline for Language {
                     *written = Err(e);
                     stop.set();
                 }
-            });
-            whole.map_err(|e| e.to_string())
+            })
         });
         let mut held = sink.lock().unwrap_or_else(PoisonError::into_inner);
         let (sink, written) = (held.0.take(), std::mem::replace(&mut held.1, Ok(())));
         written?;
-        let whole = outcome?
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| Ok(Default::default()));
-        let whole = whole.map_err(|why| PipelineError::Failed {
-            pipeline: "language".to_owned(),
-            why,
-        })?;
+        let whole = outcome?.into_iter().next().unwrap_or_default();
         match sink {
             Some(sink) => sink.finish(&shared, whole),
             None => Ok(()),
@@ -221,5 +233,7 @@ fn shared(config: &Config, settings: Settings, stop: Stop) -> Result<Shared> {
         settings,
         corpus,
         stop,
+        start: None,
+        checkpoints: PathBuf::new(),
     })
 }

@@ -5,6 +5,7 @@ use advect_operators::training::{Batching, Fall, Method, Recipe, Samples, Schedu
 use advect_operators::transformer::{Activation, Gpt, Role, Strategy};
 use serde::Deserialize;
 
+use crate::checkpoints;
 use crate::config::Config;
 use crate::error::Result;
 
@@ -70,6 +71,7 @@ struct Model {
 struct Layout {
     mesh: String,
     in_flight: usize,
+    recompute: bool,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -112,6 +114,7 @@ struct Raw {
     training: Training,
     optimizer: Method,
     validation: Validation,
+    checkpoint: checkpoints::Settings,
     sample: Sample,
 }
 
@@ -126,6 +129,7 @@ pub(crate) struct Settings {
     pub(crate) batching: Batching,
     pub(crate) recipe: Recipe,
     pub(crate) validation: Validation,
+    pub(crate) checkpoint: checkpoints::Settings,
     pub(crate) sample: Sample,
 }
 
@@ -137,6 +141,7 @@ impl Settings {
     pub(crate) fn read(config: &Config, fabric: &Fabric) -> Result<Self> {
         let raw: Raw = config.read()?;
         let strategy = strategy(config, &raw.layout.mesh, fabric)?;
+        let strategy = strategy.recomputing(raw.layout.recompute);
         let (model, training) = (&raw.model, &raw.training);
         let positive = [
             ("model.context", model.context),
@@ -149,10 +154,13 @@ impl Settings {
             ("samples.micro", raw.samples.micro),
             ("validation.every", raw.validation.every as usize),
             ("training.steps", training.steps as usize),
+            ("checkpoint.keep", raw.checkpoint.keep),
         ];
         for (key, value) in positive {
             config.require(key, value > 0, "must be at least 1")?;
         }
+        let chunks = strategy.places(model.layers).map(|_| ());
+        chunks.map_err(|e| config.wrong("layout.mesh", e))?;
         let whole = model.width.is_multiple_of(model.heads);
         config.require("model.heads", whole, "must divide model.width")?;
         let shared = model.heads.is_multiple_of(model.groups);
@@ -200,6 +208,7 @@ impl Settings {
             text: raw.text,
             in_flight: raw.layout.in_flight,
             validation: raw.validation,
+            checkpoint: raw.checkpoint,
             sample: raw.sample,
             strategy,
             batching,
@@ -210,6 +219,12 @@ impl Settings {
     pub(crate) fn validates(&self, step: u64) -> bool {
         step == self.recipe.schedule.steps
             || (step > 0 && step.is_multiple_of(self.validation.every))
+    }
+
+    /// Whether a checkpoint is written after `steps` steps: every so often, and after the last.
+    pub(crate) fn saves(&self, steps: u64) -> bool {
+        let every = self.checkpoint.every;
+        every > 0 && (steps.is_multiple_of(every) || steps == self.recipe.schedule.steps)
     }
 }
 

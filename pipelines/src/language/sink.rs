@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::path::Path;
 use std::time::Instant;
 
-use advect_engine::Shard;
+use advect_engine::{EngineError, Shard, snapshot};
 use advect_operators::training::{Evaluation, Report};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::job::{Event, Shared};
 use super::sample::Writer;
@@ -21,7 +22,7 @@ const MEND: &str = "choose another directory with --out";
 const ROWS: u64 = 20;
 
 /// A line of `metrics.jsonl`.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "what")]
 enum Metric {
     Step {
@@ -77,6 +78,23 @@ pub(crate) struct Sink {
     steps: u64,
 }
 
+/// The metrics of the steps before `begin`, as an earlier run wrote them; a line that was cut is left.
+fn earlier(path: &Path, begin: u64) -> Result<Vec<Metric>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(PipelineError::file("read", path, MEND)(e)),
+    };
+    let all = text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let before = |metric: &Metric| match metric {
+        Metric::Step { step, .. } | Metric::Validation { step, .. } => *step < begin,
+        Metric::Test { .. } => false,
+    };
+    Ok(all.filter(before).collect())
+}
+
 fn bits(loss: f64) -> f64 {
     loss / std::f64::consts::LN_2
 }
@@ -87,14 +105,36 @@ impl Sink {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn create(run: &Run, shared: &Shared) -> Result<Self> {
+        let (begin, _) = shared.begun();
         let path = run.result("metrics.jsonl");
-        let file = File::create(&path).map_err(PipelineError::file("create", &path, MEND))?;
+        let before = match run.resume {
+            true => earlier(&path, begin)?,
+            false => Vec::new(),
+        };
+        // what is known stays whole if the run is killed here
+        let lines: Vec<String> = before
+            .iter()
+            .filter_map(|m| serde_json::to_string(m).ok())
+            .collect();
+        let text = lines
+            .iter()
+            .map(|line| format!("{line}\n"))
+            .collect::<String>();
+        let written = snapshot::whole(&path, |beside| {
+            std::fs::write(beside, text).map_err(|source| EngineError::File {
+                path: beside.display().to_string(),
+                source,
+            })
+        });
+        written.map_err(PipelineError::Engine)?;
+        let file = File::options().append(true).open(&path);
+        let file = file.map_err(PipelineError::file("open", &path, MEND))?;
         let path = run.result("config.toml");
         std::fs::write(&path, run.config.to_toml())
             .map_err(PipelineError::file("write", &path, MEND))?;
         let (settings, unit) = (&shared.settings, shared.settings.text.alphabet.unit());
         let steps = settings.recipe.schedule.steps;
-        let sink = Sink {
+        let mut sink = Sink {
             run: run.clone(),
             metrics: BufWriter::new(file),
             progress: run.progress("language", steps),
@@ -110,6 +150,12 @@ impl Sink {
             every: steps.div_ceil(ROWS).max(1),
             steps,
         };
+        for metric in &before {
+            sink.remember(metric);
+        }
+        if begin > 0 {
+            sink.line(&format!("goes on after {begin} steps"));
+        }
         sink.line(&format!(
             "{} parameters on {}, {} tokens of text",
             settings.model.parameters(),
@@ -122,6 +168,18 @@ impl Sink {
             "step", per, "validated", "norm", "rate", "tokens/s"
         ));
         Ok(sink)
+    }
+
+    /// Takes a line of before the run was resumed.
+    fn remember(&mut self, metric: &Metric) {
+        match *metric {
+            Metric::Step { step, bits, .. } => self.train.push((step as f64 + 1.0, bits, 0.0)),
+            Metric::Validation { step, bits, .. } => self.validation.push((step as f64, bits, 0.0)),
+            Metric::Test { .. } => {}
+        }
+        if let Metric::Step { .. } = metric {
+            self.progress.step();
+        }
     }
 
     fn line(&self, text: &str) {
