@@ -14,6 +14,7 @@
 //! | [`cli`] | the `advect` command |
 //! | [`mod@bench`] | figures beside a reference |
 //! | [`data`] | data sets: origin, digest, licence |
+//! | [`planner`] | time and memory of distributed training before it runs |
 //! | [`plot`] | maps and diagrams as PNG |
 
 pub mod assimilate;
@@ -26,6 +27,7 @@ mod error;
 pub mod language;
 mod pipeline;
 mod plan;
+pub mod planner;
 pub mod plot;
 mod progress;
 pub mod registry;

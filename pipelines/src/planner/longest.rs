@@ -1,0 +1,112 @@
+//! The longest sequence that fits.
+
+use super::error::{PlannerError, Result};
+use super::machine::Machine;
+use super::memory;
+use super::model::Gpt;
+use super::run::Run;
+
+/// No sequence is searched beyond this many grains.
+const MOST: usize = 1 << 24;
+
+/// The longest sequence, a multiple of `grain` positions, with which every stage of `run` fits its
+/// device; 0 if not even one grain does. Memory grows with the sequence, so halving finds it.
+///
+/// ```
+/// use advect_pipelines::planner::{longest::longest, machine::Machine, recipes};
+/// let machine = Machine::built_in("frontier")?;
+/// let (gpt, run) = (recipes::gpt_175b(), recipes::recipe_175b());
+/// let plain = longest(&machine, &gpt, &run, 1024)?;
+/// let cut = longest(&machine, &gpt, &advect_pipelines::planner::run::Run { sequence: true, ..run }, 1024)?;
+/// assert!(plain >= 2048 && cut > 2 * plain);
+/// # Ok::<(), advect_pipelines::planner::error::PlannerError>(())
+/// ```
+///
+/// # Errors
+/// If `grain` is 0 or the axes that cut positions do not divide it, or the configuration is none.
+pub fn longest(machine: &Machine, gpt: &Gpt, run: &Run, grain: usize) -> Result<usize> {
+    let with = |grains: usize| Gpt {
+        sequence: grains * grain,
+        ..gpt.clone()
+    };
+    run.check(&with(1))
+        .map_err(|why| PlannerError::rejected(run, why))?;
+    let fits = |grains: usize| {
+        let stages = memory::stages(&with(grains), run, None);
+        stages.is_ok_and(|all| memory::fit(machine, &all).is_ok())
+    };
+    let mut high = 1;
+    while high < MOST && fits(high) {
+        high *= 2;
+    }
+    let mut low = high / 2;
+    while low + 1 < high {
+        let middle = low + (high - low) / 2;
+        if fits(middle) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low * grain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planner::recipes::{gpt_22b, recipe_22b};
+    use crate::planner::run::Policy;
+
+    /// What is found fits, and one grain more does not.
+    #[test]
+    fn longest_is_the_last_that_fits() {
+        let machine = Machine::built_in("frontier").unwrap();
+        for policy in [Policy::Deepspeed, Policy::Advect] {
+            for flash in [true, false] {
+                let run = Run {
+                    policy,
+                    flash,
+                    zero: 1,
+                    ..recipe_22b()
+                };
+                let found = longest(&machine, &gpt_22b(), &run, 64).unwrap();
+                assert!(found > 0);
+                let fits = |sequence: usize| {
+                    let gpt = Gpt {
+                        sequence,
+                        ..gpt_22b()
+                    };
+                    memory::fit(&machine, &memory::stages(&gpt, &run, None).unwrap()).is_ok()
+                };
+                assert!(fits(found) && !fits(found + 64), "{found}");
+            }
+        }
+    }
+
+    /// Cutting positions over c context ranks lengthens the sequence by nearly c, where weights
+    /// stay the same.
+    #[test]
+    fn context_ranks_lengthen_the_sequence() {
+        let machine = Machine::built_in("frontier").unwrap();
+        let with = |context| {
+            let mut run = Run {
+                zero: 1,
+                policy: Policy::Advect,
+                ..recipe_22b()
+            };
+            run.axes.context = context;
+            longest(&machine, &gpt_22b(), &run, 1024).unwrap() as f64
+        };
+        let ratio = with(4) / with(1);
+        assert!((2.0..4.5).contains(&ratio), "{ratio}");
+    }
+
+    /// A grain that the axes do not divide is refused with its reason.
+    #[test]
+    fn grain_must_be_cut() {
+        let mut run = recipe_22b();
+        run.axes.context = 3;
+        let machine = Machine::built_in("frontier").unwrap();
+        assert!(longest(&machine, &gpt_22b(), &run, 64).is_err());
+    }
+}

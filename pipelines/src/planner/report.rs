@@ -1,0 +1,316 @@
+//! Plans as tables of plain text.
+
+use std::fmt::Write;
+
+use super::error::{PlannerError, Result};
+use super::machine::Machine;
+use super::memory::{Memory, stages};
+use super::model::Gpt;
+use super::neighbours::{Neighbour, Verdict};
+use super::run::Axis;
+use super::search::{Planner, Ranking, Space};
+use super::sensitivity::{Exposed, Sensitivity, exposed, sensitivities};
+use super::time::Estimate;
+
+/// A table: a header and rows of cells; all columns but the first are aligned to the right unless
+/// they are the last and hold text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+    text_last: bool,
+}
+
+impl Table {
+    /// A table with these columns.
+    pub fn new(header: &[&str]) -> Self {
+        Table {
+            header: header.iter().map(|s| (*s).to_owned()).collect(),
+            rows: Vec::new(),
+            text_last: false,
+        }
+    }
+
+    /// The last column is text: aligned to the left.
+    #[must_use]
+    pub fn text_last(mut self) -> Self {
+        self.text_last = true;
+        self
+    }
+
+    /// Adds a row; cells that are missing are empty.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// The table as lines, each ending without blanks.
+    pub fn render(&self) -> String {
+        let columns = self.header.len();
+        let width = |c: usize| {
+            let cells = std::iter::once(&self.header).chain(&self.rows);
+            cells
+                .filter_map(|row| row.get(c))
+                .map(|s| s.chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let mut out = String::new();
+        for row in std::iter::once(&self.header).chain(&self.rows) {
+            let mut line = String::new();
+            for (c, wide) in widths.iter().enumerate() {
+                let cell = row.get(c).map_or("", String::as_str);
+                let gap = if c == 0 { "" } else { "  " };
+                let left = c == 0 || self.text_last && c + 1 == columns;
+                let _ = if left {
+                    write!(line, "{gap}{cell:<wide$}")
+                } else {
+                    write!(line, "{gap}{cell:>wide$}")
+                };
+            }
+            out.push_str(line.trim_end());
+            out.push('\n');
+        }
+        out
+    }
+}
+
+fn gb(bytes: u64) -> String {
+    format!("{:.2}", bytes as f64 / 1e9)
+}
+
+/// Memory of every stage.
+pub fn memory(stages: &[Memory]) -> String {
+    let mut table = Table::new(&[
+        "stage",
+        "parameters",
+        "weights GB",
+        "gradients GB",
+        "optimizer GB",
+        "moments",
+        "activations GB",
+        "working GB",
+        "peak GB",
+    ]);
+    for s in stages {
+        table.row(vec![
+            s.stage.to_string(),
+            s.parameters.to_string(),
+            gb(s.weights),
+            gb(s.gradients),
+            gb(s.optimizer),
+            s.moments.to_string(),
+            gb(s.activations()),
+            gb(s.working.total()),
+            gb(s.peak()),
+        ]);
+    }
+    table.render()
+}
+
+/// Where the time of a step goes, what every axis costs, and what every level is worth.
+pub fn time(
+    machine: &Machine,
+    estimate: &Estimate,
+    axes: &[Exposed],
+    levels: &[Sensitivity],
+) -> String {
+    let share = |s: f64| format!("{:.1}", 100.0 * s / estimate.step);
+    let mut table = Table::new(&["part", "s", "%"]);
+    let parts = estimate.parts.named();
+    let jitter = estimate.step - parts.iter().map(|(_, s)| s).sum::<f64>();
+    // what rounding leaves is no jitter
+    let jitter = if machine.jitter > 0.0 { jitter } else { 0.0 };
+    for (name, s) in parts
+        .into_iter()
+        .chain([("jitter", jitter), ("step", estimate.step)])
+    {
+        table.row(vec![name.to_owned(), format!("{s:.3}"), share(s)]);
+    }
+    let mut out = format!(
+        "{} on {}: {:.1} TFLOP/s a device, HFU {:.2} %, MFU {:.2} %, {:.0} tokens/s, \
+         idle {:.1} %\n\n",
+        estimate.run,
+        machine.name,
+        estimate.rate / 1e12,
+        100.0 * estimate.hfu,
+        100.0 * estimate.mfu,
+        estimate.tokens,
+        100.0 * estimate.bubble
+    );
+    out += &table.render();
+    let mut table = Table::new(&["axis", "exposed s", "%", "sent GB", "level"]).text_last();
+    for e in axes {
+        let name = match e.axis {
+            Axis::Tensor => "tensor",
+            Axis::Context => "context",
+            Axis::Data => "data",
+            Axis::Pipeline => "pipeline",
+        };
+        table.row(vec![
+            name.to_owned(),
+            format!("{:.3}", e.seconds),
+            share(e.seconds),
+            format!("{:.2}", e.bytes / 1e9),
+            machine
+                .levels
+                .get(e.level)
+                .map_or(String::new(), |l| l.name.clone()),
+        ]);
+    }
+    out.push('\n');
+    out += &table.render();
+    let mut table = Table::new(&["level", "s per GB/s", "% per % of bandwidth"]);
+    for s in levels {
+        table.row(vec![
+            s.level.clone(),
+            format!("{:.4}", s.slope * 1e9),
+            format!("{:.4}", s.elasticity),
+        ]);
+    }
+    out.push('\n');
+    out += &table.render();
+    out
+}
+
+/// The `most` fastest configurations, and how many were rejected for what.
+pub fn ranking(ranking: &Ranking, most: usize) -> String {
+    let mut table = Table::new(&[
+        "configuration",
+        "step s",
+        "tokens/s",
+        "HFU %",
+        "MFU %",
+        "idle %",
+        "memory GB",
+    ]);
+    for e in ranking.ranked.iter().take(most) {
+        table.row(vec![
+            e.run.to_string(),
+            format!("{:.2}", e.step),
+            format!("{:.0}", e.tokens),
+            format!("{:.2}", 100.0 * e.hfu),
+            format!("{:.2}", 100.0 * e.mfu),
+            format!("{:.1}", 100.0 * e.bubble),
+            format!("{:.1}", e.memory.1 as f64 / 1e9),
+        ]);
+    }
+    let memory = ranking
+        .rejected
+        .iter()
+        .filter(|(_, why)| why.is_memory())
+        .count();
+    format!(
+        "{}\n{} run, {} do not fit, {} cannot be\n",
+        table.render(),
+        ranking.ranked.len(),
+        memory,
+        ranking.rejected.len() - memory
+    )
+}
+
+/// Why not the neighbours.
+pub fn neighbours(all: &[Neighbour]) -> String {
+    let mut table = Table::new(&["change", "step s", "memory GB", "why"]).text_last();
+    for n in all {
+        let mut cells = vec![n.change.clone()];
+        match &n.verdict {
+            Verdict::Runs {
+                slower,
+                part,
+                by,
+                memory,
+            } => cells.extend([
+                format!("{slower:+.2}"),
+                format!("{:.1}", *memory as f64 / 1e9),
+                if by.abs() < 0.005 {
+                    "no part changes".to_owned()
+                } else {
+                    format!("{part} {by:+.2} s")
+                },
+            ]),
+            Verdict::Rejected(why) => {
+                cells.extend(["-".to_owned(), "-".to_owned(), why.to_string()]);
+            }
+        }
+        table.row(cells);
+    }
+    table.render()
+}
+
+/// All of them for the fastest configuration of `workers`: the `most` fastest, then memory, time
+/// and the neighbours of the first.
+///
+/// # Errors
+/// As [`Planner::rank`]. That nothing fits is no error: the report says so.
+pub fn plan(
+    machine: &Machine,
+    gpt: &Gpt,
+    workers: usize,
+    space: Space,
+    most: usize,
+) -> Result<String> {
+    let mut planner = Planner::new(machine, gpt, space);
+    let ranks = planner.rank(workers)?;
+    let mut out = ranking(&ranks, most);
+    let Some(best) = ranks.ranked.first() else {
+        return Ok(out);
+    };
+    let held =
+        stages(gpt, &best.run, None).map_err(|why| PlannerError::rejected(&best.run, why))?;
+    let axes = exposed(machine, gpt, &best.run)?;
+    let levels = sensitivities(machine, gpt, &best.run)?;
+    for part in [
+        memory(&held),
+        time(machine, best, &axes, &levels),
+        neighbours(&planner.neighbours(best)?),
+    ] {
+        out.push('\n');
+        out += &part;
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::planner::recipes::{gpt_175b, recipe_175b};
+
+    /// Columns are as wide as their widest cell, in characters, and no line ends in blanks.
+    #[test]
+    fn columns_are_aligned() {
+        let mut table = Table::new(&["a", "b s", "why"]).text_last();
+        table.row(vec!["x → y".into(), "1.5".into(), "so".into()]);
+        table.row(vec!["z".into(), "100.25".into()]);
+        assert_eq!(
+            table.render(),
+            "a         b s  why\nx → y     1.5  so\nz      100.25\n"
+        );
+    }
+
+    /// Every report names its units in the header, and has a line for every thing it is about.
+    #[test]
+    fn reports_have_a_line_for_everything() {
+        let (machine, gpt, run) = (
+            Machine::built_in("frontier").unwrap(),
+            gpt_175b(),
+            recipe_175b(),
+        );
+        let text = memory(&stages(&gpt, &run, None).unwrap());
+        assert_eq!(text.lines().count(), 17);
+        assert!(text.lines().next().unwrap().contains("peak GB"));
+        let mut planner = Planner::new(&machine, &gpt, Space::deepspeed(640));
+        let ranks = planner.rank(128).unwrap();
+        let text = ranking(&ranks, 5);
+        assert_eq!(text.lines().count(), 8);
+        let best = planner.judge(&run).unwrap().unwrap();
+        let all = planner.neighbours(&best).unwrap();
+        assert_eq!(neighbours(&all).lines().count(), all.len() + 1);
+        let axes = exposed(&machine, &gpt, &run).unwrap();
+        let levels = sensitivities(&machine, &gpt, &run).unwrap();
+        let text = time(&machine, &best, &axes, &levels);
+        for word in ["jitter", "tensor", "pipeline", "half node", "HFU"] {
+            assert!(text.contains(word), "{word}");
+        }
+    }
+}
