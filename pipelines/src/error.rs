@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use crate::bench::BenchError;
 use crate::config::ConfigError;
+use crate::planner::error::PlannerError;
 
 /// What can end a command.
 #[derive(Debug, Error)]
@@ -70,6 +71,9 @@ pub enum PipelineError {
         /// What happened, and the mend.
         why: String,
     },
+    /// The planner has no plan.
+    #[error(transparent)]
+    Planner(#[from] PlannerError),
     /// A benchmark gave no figures.
     #[error(transparent)]
     Bench(#[from] BenchError),
@@ -90,6 +94,7 @@ impl PipelineError {
         match self {
             Self::Config(_) | Self::Usage { .. } | Self::Unknown { .. } => 2,
             Self::Bench(BenchError::Unknown { .. }) => 2,
+            Self::Planner(e) if e.is_mistake() => 2,
             _ => 1,
         }
     }

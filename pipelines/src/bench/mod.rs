@@ -12,6 +12,7 @@ mod ingest;
 mod latency;
 mod netcdf;
 mod peer;
+mod planner;
 mod transport;
 
 use std::time::Duration;
@@ -110,6 +111,11 @@ pub const BENCHES: &[Bench] = &[
         name: "netcdf",
         about: "reading a variable of netCDF-4, deflated and contiguous, beside h5py",
         run: netcdf::run,
+    },
+    Bench {
+        name: "planner",
+        about: "predicted memory and speed of training, beside published numbers and a public log",
+        run: planner::run,
     },
     Bench {
         name: "transport",

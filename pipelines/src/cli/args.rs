@@ -29,16 +29,8 @@ pub(crate) enum LogFormat {
 pub(crate) enum Command {
     /// Run a pipeline to its end
     Run(RunArgs),
-    /// Print the graph of a pipeline: operators, bytes per edge, memory per worker
-    Plan {
-        #[command(flatten)]
-        job: JobArgs,
-        #[command(flatten)]
-        fabric: FabricArgs,
-        /// Print Graphviz in place of tables
-        #[arg(long)]
-        dot: bool,
-    },
+    /// Print the graph of a pipeline, or with --machine the best ways to train its model there
+    Plan(PlanArgs),
     /// Read the configuration and the inputs of a pipeline, and run nothing
     Check {
         #[command(flatten)]
@@ -130,6 +122,46 @@ pub(crate) enum FabricKind {
     Tcp,
     /// The ranks of an MPI job
     Mpi,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    #[command(flatten)]
+    pub(crate) fabric: FabricArgs,
+    /// Print Graphviz in place of tables
+    #[arg(long, conflicts_with = "machine")]
+    pub(crate) dot: bool,
+    /// Plan training on this machine, with --workers devices of it: frontier, summit, dgx-a100,
+    /// dgx-h100, dgx-h200, this (measured in a second), or a description in TOML
+    #[arg(long, value_name = "NAME|FILE.toml")]
+    pub(crate) machine: Option<String>,
+    /// Plan a published model in place of that of the configuration: 22b, 175b, 1t, 405b
+    #[arg(long, value_name = "NAME", requires = "machine")]
+    pub(crate) model: Option<String>,
+    /// What is tried (default: deepspeed for a published model, else advect)
+    #[arg(long, value_enum, requires = "machine")]
+    pub(crate) space: Option<SpaceKind>,
+    /// How many of the best configurations to print
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "machine")]
+    pub(crate) top: u16,
+    /// Print the longest sequences that fit
+    #[arg(long, requires = "machine")]
+    pub(crate) longest: bool,
+    /// Write what was measured with --machine this to a file, to edit and plan with
+    #[arg(long, value_name = "FILE", requires = "machine")]
+    pub(crate) calibrate: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SpaceKind {
+    /// What this program runs, in the precision of the configuration
+    Advect,
+    /// What ran on Frontier: 1F1B, ZeRO 0 or 1, layers recomputed, half precision
+    Deepspeed,
+    /// All schedules, also zero-bubble ones, all stages of ZeRO, half precision
+    Wide,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -10,6 +10,7 @@ mod check;
 mod config;
 mod data;
 mod fabric;
+mod forecast;
 mod inspect;
 mod log;
 mod plan;
@@ -63,7 +64,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
 fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&args),
-        Command::Plan { job, fabric, dot } => plan::plan(&job, &fabric, dot),
+        Command::Plan(args) => plan::plan(&args),
         Command::Check { job } => check::check(&job),
         Command::Inspect { file, rows } => inspect::inspect(&file, rows),
         Command::Bench(args) => bench::bench(&args),

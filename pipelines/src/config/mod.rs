@@ -24,6 +24,7 @@ mod tests;
 
 pub use error::ConfigError;
 pub use nearest::nearest;
+pub(crate) use origin::Lines;
 pub use origin::Origin;
 pub use resolve::{Sources, resolve};
 pub use settings::{Config, Setting};

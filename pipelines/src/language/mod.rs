@@ -8,7 +8,7 @@ mod corpus;
 mod job;
 mod load;
 mod sample;
-mod settings;
+pub(crate) mod settings;
 mod sink;
 mod windows;
 

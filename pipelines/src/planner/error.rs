@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use advect_engine::EngineError;
 use thiserror::Error;
 
 use super::rejection::Rejection;
@@ -13,10 +14,12 @@ use super::run::Run;
 #[non_exhaustive]
 pub enum PlannerError {
     /// No machine of this name is built in.
-    #[error("there is no machine `{name}`; built in are {known}, or give the path of a TOML file")]
+    #[error("there is no machine `{name}`; {nearest}there are {known}, or give a file NAME.toml")]
     UnknownMachine {
         /// The name that was given.
         name: String,
+        /// The nearest name, as a question and a blank; empty if none is near.
+        nearest: String,
         /// All names.
         known: String,
     },
@@ -29,12 +32,12 @@ pub enum PlannerError {
         source: std::io::Error,
     },
     /// A description is not TOML, or has wrong keys.
-    #[error("{place}: {source}")]
+    #[error("{place}: {why}; compare it with what `--machine this --calibrate FILE` writes")]
     Toml {
-        /// The file or the name of the built-in description.
+        /// The file, line and column.
         place: String,
-        /// What the parser says, with line and column.
-        source: Box<toml::de::Error>,
+        /// What the parser says.
+        why: String,
     },
     /// A number is out of its range.
     #[error("{place}: {what} is {got}; {mend}")]
@@ -63,6 +66,26 @@ pub enum PlannerError {
         /// Actions that never became ready.
         left: usize,
     },
+    /// No configuration of the space can run.
+    #[error(
+        "no configuration of {workers} workers of {machine} can run: the nearest, {run}, does not, \
+         since {why}; {mend}"
+    )]
+    Nothing {
+        /// The machine.
+        machine: String,
+        /// Workers.
+        workers: usize,
+        /// What came nearest.
+        run: String,
+        /// Why it cannot run.
+        why: Box<Rejection>,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// The machine could not be measured.
+    #[error("cannot measure this machine: {0}; describe it in a file and give --machine NAME.toml")]
+    Measure(#[from] EngineError),
     /// The configuration that was asked for cannot run.
     #[error("{run}: {why}")]
     Rejected {
@@ -74,6 +97,17 @@ pub enum PlannerError {
 }
 
 impl PlannerError {
+    /// Whether what was asked for is wrong, and not what was found.
+    pub fn is_mistake(&self) -> bool {
+        matches!(
+            self,
+            Self::UnknownMachine { .. }
+                | Self::File { .. }
+                | Self::Toml { .. }
+                | Self::Value { .. }
+        )
+    }
+
     pub(super) fn rejected(run: &Run, why: Rejection) -> Self {
         Self::Rejected {
             run: run.to_string(),

@@ -4,7 +4,7 @@ use super::error::{PlannerError, Result};
 use super::machine::Machine;
 use super::memory;
 use super::model::Gpt;
-use super::run::Run;
+use super::run::{Recompute, Run};
 
 /// No sequence is searched beyond this many grains.
 const MOST: usize = 1 << 24;
@@ -49,6 +49,60 @@ pub fn longest(machine: &Machine, gpt: &Gpt, run: &Run, grain: usize) -> Result<
         }
     }
     Ok(low * grain)
+}
+
+/// A way to hold less of a sequence on a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mode {
+    /// What it does.
+    pub name: String,
+    /// The configuration.
+    pub run: Run,
+}
+
+/// What can be done for a longer sequence on the workers of `run`: recomputing, cutting positions over
+/// tensor ranks, turning replicas into context ranks, and for comparison attention that keeps its
+/// scores.
+pub fn modes(run: &Run) -> Vec<Mode> {
+    let mut all = Vec::new();
+    let mut push = |name: &str, run: Run| {
+        all.push(Mode {
+            name: name.to_owned(),
+            run,
+        });
+    };
+    let with = |recompute, flash| Run {
+        recompute,
+        flash,
+        ..run.clone()
+    };
+    push("scores kept", with(Recompute::None, false));
+    push("activations kept", with(Recompute::None, true));
+    let again = with(Recompute::Full, true);
+    push("layers recomputed", again.clone());
+    let mut cut = again;
+    if run.axes.tensor > 1 {
+        cut.sequence = true;
+        push("and cut over tensor ranks", cut.clone());
+    }
+    let mut parts = 2;
+    while run.axes.data.is_multiple_of(parts) {
+        let mut context = cut.clone();
+        context.axes.context *= parts;
+        context.axes.data /= parts;
+        push(
+            &format!("and {} context ranks", context.axes.context),
+            context,
+        );
+        parts *= 2;
+    }
+    all
+}
+
+/// Positions that every axis of `run` cuts evenly, about a hundred.
+pub fn grain(run: &Run) -> usize {
+    let parts = run.axes.context * if run.sequence { run.axes.tensor } else { 1 };
+    parts.max(1) * 128usize.div_ceil(parts.max(1))
 }
 
 #[cfg(test)]
@@ -99,6 +153,23 @@ mod tests {
         };
         let ratio = with(4) / with(1);
         assert!((2.0..4.5).contains(&ratio), "{ratio}");
+    }
+
+    /// Every mode spans the same workers, and none holds a shorter sequence than the one before.
+    #[test]
+    fn modes_lengthen_the_sequence() {
+        let machine = Machine::built_in("frontier").unwrap();
+        let mut run = recipe_22b();
+        (run.axes.tensor, run.axes.data, run.zero) = (8, 8, 1);
+        let modes = modes(&run);
+        assert_eq!(modes.len(), 7);
+        let mut last = 0;
+        for mode in modes {
+            assert_eq!(mode.run.axes.workers(), run.axes.workers());
+            let found = longest(&machine, &gpt_22b(), &mode.run, grain(&mode.run)).unwrap();
+            assert!(found > last, "{}: {found} after {last}", mode.name);
+            last = found;
+        }
     }
 
     /// A grain that the axes do not divide is refused with its reason.

@@ -4,12 +4,14 @@
 //! message takes $\alpha + M / (\eta \beta)$ on the level that it crosses: Hockney (1994). Time
 //! that no term explains is `jitter`, and stands apart from the kernel efficiency $\kappa$.
 
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{PlannerError, Result};
 use super::run::Precision;
+use crate::config::{self, Lines};
 
 /// Descriptions that are built in, by name.
 const BUILT_IN: [(&str, &str); 5] = [
@@ -19,6 +21,12 @@ const BUILT_IN: [(&str, &str); 5] = [
     ("dgx-h100", include_str!("machines/dgx-h100.toml")),
     ("dgx-h200", include_str!("machines/dgx-h200.toml")),
 ];
+
+/// The name of the machine that is measured and not described.
+pub const THIS: &str = "this";
+
+/// No number of a description is larger.
+const MOST: f64 = 1e30;
 
 /// Arithmetic at peak, FLOP/s; 0 where a device has none.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -115,10 +123,18 @@ impl Machine {
     pub fn built_in(name: &str) -> Result<Self> {
         match BUILT_IN.iter().find(|(known, _)| *known == name) {
             Some((_, text)) => Self::parse(name, text),
-            None => Err(PlannerError::UnknownMachine {
-                name: name.to_owned(),
-                known: Self::names().collect::<Vec<_>>().join(", "),
-            }),
+            None => {
+                let known: Vec<&str> = Self::names().chain([THIS]).collect();
+                let nearest = config::nearest(name, known.iter().copied(), "");
+                Err(PlannerError::UnknownMachine {
+                    name: name.to_owned(),
+                    nearest: match nearest.starts_with("did you mean") {
+                        true => nearest + " ",
+                        false => String::new(),
+                    },
+                    known: known.join(", "),
+                })
+            }
         }
     }
 
@@ -131,7 +147,11 @@ impl Machine {
         if Self::names().any(|known| known == name) || path.extension().is_none() {
             return Self::built_in(name);
         }
-        let text = std::fs::read_to_string(path).map_err(|source| PlannerError::File {
+        let mut text = String::new();
+        // a description is a page: what is cut off here is none, and says so when it is parsed
+        let read = std::fs::File::open(path)
+            .and_then(|file| file.take(config::LIMIT).read_to_string(&mut text));
+        read.map_err(|source| PlannerError::File {
             path: path.to_path_buf(),
             source,
         })?;
@@ -143,9 +163,14 @@ impl Machine {
     /// # Errors
     /// If a key is unknown or missing, or a number out of its range.
     pub fn parse(place: &str, text: &str) -> Result<Self> {
-        let machine: Self = toml::from_str(text).map_err(|source| PlannerError::Toml {
-            place: place.to_owned(),
-            source: Box::new(source),
+        let machine: Self = toml::from_str(text).map_err(|e| {
+            let at = e.span().map(|span| Lines::new(text).place(span.start));
+            PlannerError::Toml {
+                place: at.map_or(place.to_owned(), |(line, column)| {
+                    format!("{place}:{line}:{column}")
+                }),
+                why: e.message().lines().collect::<Vec<_>>().join(", "),
+            }
         })?;
         machine.check(place)?;
         Ok(machine)
@@ -172,7 +197,19 @@ impl Machine {
             let mend = "give a share of a step, 0 for none";
             return refuse("jitter", self.jitter.to_string(), mend);
         }
-        if !(self.memory.bytes > 0.0 && self.memory.bandwidth > 0.0) {
+        for (what, peak) in [
+            ("peak.fp16", self.peak.fp16),
+            ("peak.bf16", self.peak.bf16),
+            ("peak.f32", self.peak.f32),
+            ("peak.f64", self.peak.f64),
+        ] {
+            if !(0.0..=MOST).contains(&peak) {
+                let mend = "give FLOP/s, 0 where there are no such units";
+                return refuse(what, peak.to_string(), mend);
+            }
+        }
+        let within = |x: f64| x > 0.0 && x <= MOST;
+        if !(within(self.memory.bytes) && within(self.memory.bandwidth)) {
             let got = format!("{} B, {} B/s", self.memory.bytes, self.memory.bandwidth);
             return refuse("memory", got, "give a size and a bandwidth above 0");
         }
@@ -185,12 +222,13 @@ impl Machine {
         }
         let mut below = 1;
         for level in &self.levels {
-            if level.size <= below && below > 1 || level.size % below != 0 {
+            let grows = level.size > below || below == 1 && level.size == 1;
+            if !grows || !level.size.is_multiple_of(below) {
                 let got = format!("{} devices, after {below}", level.size);
                 let mend = "order the levels by size, each a multiple of the one before";
                 return refuse("level.size", got, mend);
             }
-            if !(level.bandwidth > 0.0 && level.latency >= 0.0)
+            if !(within(level.bandwidth) && (0.0..MOST).contains(&level.latency))
                 || level.shared_by == 0
                 || level.rails == 0
             {
@@ -204,6 +242,11 @@ impl Machine {
             below = level.size;
         }
         Ok(())
+    }
+
+    /// Devices of the whole machine.
+    pub fn devices(&self) -> usize {
+        self.levels.last().map_or(0, |level| level.size)
     }
 
     /// The level of this name.
@@ -262,7 +305,7 @@ mod tests {
         let wrong = text.replace("jitter = 0.0", "jiter = 0.0");
         let said = Machine::parse("mine.toml", &wrong).unwrap_err().to_string();
         assert!(
-            said.contains("mine.toml") && said.contains("jiter"),
+            said.starts_with("mine.toml:15:1: ") && said.contains("jiter"),
             "{said}"
         );
         let wrong = text.replace("jitter = 0.0", "jitter = -1.0");
@@ -272,7 +315,10 @@ mod tests {
             "mine.toml: jitter is -1; give a share of a step, 0 for none"
         );
         let said = Machine::load("fronter").unwrap_err().to_string();
-        assert!(said.contains("frontier, summit"), "{said}");
+        assert!(
+            said.contains("did you mean `frontier`? there are frontier, summit"),
+            "{said}"
+        );
         assert!(Machine::load("nowhere.toml").is_err());
     }
 }

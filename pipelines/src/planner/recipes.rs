@@ -67,10 +67,53 @@ pub fn recipe_175b() -> Run {
     scripted(4, 16, 2, 1, 640)
 }
 
+/// 405B on 512 H100, 32 sequences a replica.
+pub fn recipe_405b() -> Run {
+    Run {
+        precision: Precision::Bf16,
+        ..scripted(8, 8, 8, 1, 256)
+    }
+}
+
 /// 1T, one replica on 512 GCDs. The batch is recollected, not read.
 pub fn recipe_1t() -> Run {
     scripted(8, 64, 1, 1, 1600)
 }
+
+/// A published model, and the configuration that was published with it.
+#[derive(Debug, Clone, Copy)]
+pub struct Published {
+    /// Its name.
+    pub name: &'static str,
+    /// The model.
+    pub gpt: fn() -> Gpt,
+    /// The configuration.
+    pub recipe: fn() -> Run,
+}
+
+/// All published models.
+pub const PUBLISHED: [Published; 4] = [
+    Published {
+        name: "22b",
+        gpt: gpt_22b,
+        recipe: recipe_22b,
+    },
+    Published {
+        name: "175b",
+        gpt: gpt_175b,
+        recipe: recipe_175b,
+    },
+    Published {
+        name: "1t",
+        gpt: gpt_1t,
+        recipe: recipe_1t,
+    },
+    Published {
+        name: "405b",
+        gpt: gpt_405b,
+        recipe: recipe_405b,
+    },
+];
 
 #[cfg(test)]
 mod tests {

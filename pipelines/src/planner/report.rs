@@ -3,14 +3,15 @@
 use std::fmt::Write;
 
 use super::error::{PlannerError, Result};
+use super::longest::Mode;
 use super::machine::Machine;
-use super::memory::{Memory, stages};
+use super::memory::{Memory, fit, stages};
 use super::model::Gpt;
 use super::neighbours::{Neighbour, Verdict};
-use super::run::Axis;
-use super::search::{Planner, Ranking, Space};
+use super::run::{Axis, Run};
+use super::search::Ranking;
 use super::sensitivity::{Exposed, Sensitivity, exposed, sensitivities};
-use super::time::Estimate;
+use super::time::{Estimate, estimate};
 
 /// A table: a header and rows of cells; all columns but the first are aligned to the right unless
 /// they are the last and hold text.
@@ -238,43 +239,43 @@ pub fn neighbours(all: &[Neighbour]) -> String {
     table.render()
 }
 
-/// All of them for the fastest configuration of `workers`: the `most` fastest, then memory, time
-/// and the neighbours of the first.
+/// Memory and time of one configuration, and whether it fits.
 ///
 /// # Errors
-/// As [`Planner::rank`]. That nothing fits is no error: the report says so.
-pub fn plan(
-    machine: &Machine,
-    gpt: &Gpt,
-    workers: usize,
-    space: Space,
-    most: usize,
-) -> Result<String> {
-    let mut planner = Planner::new(machine, gpt, space);
-    let ranks = planner.rank(workers)?;
-    let mut out = ranking(&ranks, most);
-    let Some(best) = ranks.ranked.first() else {
-        return Ok(out);
+/// If the configuration is none, or the machine has no arithmetic in its precision.
+pub fn configuration(machine: &Machine, gpt: &Gpt, run: &Run) -> Result<String> {
+    let held = stages(gpt, run, None).map_err(|why| PlannerError::rejected(run, why))?;
+    let axes = exposed(machine, gpt, run)?;
+    let levels = sensitivities(machine, gpt, run)?;
+    let mut out = time(machine, &estimate(machine, gpt, run)?, &axes, &levels);
+    out.push('\n');
+    out += &memory(&held);
+    out += &match fit(machine, &held) {
+        Ok(()) => format!("fits: a device may fill {:.1} GB\n", machine.usable() / 1e9),
+        Err(why) => format!("does not fit: {why}\n"),
     };
-    let held =
-        stages(gpt, &best.run, None).map_err(|why| PlannerError::rejected(&best.run, why))?;
-    let axes = exposed(machine, gpt, &best.run)?;
-    let levels = sensitivities(machine, gpt, &best.run)?;
-    for part in [
-        memory(&held),
-        time(machine, best, &axes, &levels),
-        neighbours(&planner.neighbours(best)?),
-    ] {
-        out.push('\n');
-        out += &part;
-    }
     Ok(out)
+}
+
+/// The longest sequence of every mode.
+pub fn longest(all: &[(Mode, usize)]) -> String {
+    let mut table = Table::new(&["mode", "positions", "configuration"]).text_last();
+    for (mode, positions) in all {
+        let longest = match positions {
+            0 => "none".to_owned(),
+            n => n.to_string(),
+        };
+        table.row(vec![mode.name.clone(), longest, mode.run.to_string()]);
+    }
+    table.render()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::planner::recipes::{gpt_175b, recipe_175b};
+    use crate::planner::run::Axes;
+    use crate::planner::search::{Planner, Space};
 
     /// Columns are as wide as their widest cell, in characters, and no line ends in blanks.
     #[test]
@@ -312,5 +313,19 @@ mod tests {
         for word in ["jitter", "tensor", "pipeline", "half node", "HFU"] {
             assert!(text.contains(word), "{word}");
         }
+        let text = configuration(&machine, &gpt, &run).unwrap();
+        assert!(
+            text.ends_with("fits: a device may fill 57.6 GB\n"),
+            "{text}"
+        );
+        let whole = Run {
+            axes: Axes {
+                tensor: 1,
+                ..run.axes
+            },
+            ..run
+        };
+        let text = configuration(&machine, &gpt, &whole).unwrap();
+        assert!(text.contains("does not fit: stage 0 needs"), "{text}");
     }
 }

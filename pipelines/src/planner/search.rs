@@ -63,6 +63,22 @@ impl Space {
         }
     }
 
+    /// What `advect run language` does: flush schedules, all stages of ZeRO, recomputed or not, positions
+    /// cut over tensor or context ranks, heads as uneven as they come.
+    pub fn advect(batch: usize, precision: Precision) -> Self {
+        Space {
+            schedules: vec![
+                Schedule::OneFOneB,
+                Schedule::Gpipe,
+                Schedule::Interleaved(2),
+                Schedule::Interleaved(3),
+            ],
+            context: 8,
+            uneven_heads: true,
+            ..Self::wide(batch, precision, Policy::Advect)
+        }
+    }
+
     /// All schedules, all stages of ZeRO, with and without recomputation and cut positions.
     pub fn wide(batch: usize, precision: Precision, policy: Policy) -> Self {
         Space {
@@ -216,6 +232,27 @@ impl Ranking {
             .iter()
             .position(|e| e.run == *run)
             .map(|i| i + 1)
+    }
+
+    /// What came nearest to running: of those that lack memory the one that lacks least, else the
+    /// first of those that have the most frequent reason.
+    pub fn nearest(&self) -> Option<&(Run, Rejection)> {
+        let over = |(_, why): &&(Run, Rejection)| match why {
+            Rejection::Memory { over, .. } => *over,
+            _ => u64::MAX,
+        };
+        let alike = |(_, why): &&(Run, Rejection)| {
+            let kind = std::mem::discriminant(why);
+            let same = self.rejected.iter();
+            same.filter(|(_, other)| std::mem::discriminant(other) == kind)
+                .count()
+        };
+        let lacking = self.rejected.iter().filter(|(_, why)| why.is_memory());
+        // every configuration may have its own reason: a look at some of them is enough
+        let others = self.rejected.iter().take(1000);
+        lacking
+            .min_by_key(over)
+            .or_else(|| others.rev().max_by_key(alike))
     }
 }
 

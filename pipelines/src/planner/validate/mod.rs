@@ -9,6 +9,8 @@ mod log;
 mod observations;
 mod speed;
 
+use std::fmt;
+
 use super::error::Result;
 use super::report::Table;
 
@@ -28,6 +30,20 @@ pub enum Claim {
     Above,
     /// Nothing: the row is for the reader.
     None,
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Claim::Within(0.0) => f.write_str("exact"),
+            Claim::Within(most) => write!(f, "± {most}"),
+            Claim::Part(most) => write!(f, "± {:.1} %", 100.0 * most),
+            Claim::Side => f.write_str("same side of 1"),
+            Claim::Below => f.write_str("below"),
+            Claim::Above => f.write_str("above"),
+            Claim::None => f.write_str("no claim"),
+        }
+    }
 }
 
 /// One quantity, predicted and published.
@@ -111,15 +127,6 @@ pub fn table(checks: &[Check]) -> String {
                 format!("{x:.3}")
             }
         };
-        let claim = match check.claim {
-            Claim::Within(0.0) => "exact".to_owned(),
-            Claim::Within(most) => format!("± {most}"),
-            Claim::Part(most) => format!("± {:.1} %", 100.0 * most),
-            Claim::Side => "same side of 1".to_owned(),
-            Claim::Below => "below".to_owned(),
-            Claim::Above => "above".to_owned(),
-            Claim::None => "none".to_owned(),
-        };
         let holds = if check.holds() { "" } else { ", FAILS" };
         table.row(vec![
             check.quantity.clone(),
@@ -127,7 +134,7 @@ pub fn table(checks: &[Check]) -> String {
             number(check.published),
             format!("{:.4}", check.ratio()),
             check.unit.to_owned(),
-            claim + holds,
+            format!("{}{holds}", check.claim),
         ]);
     }
     table.text_last().render()

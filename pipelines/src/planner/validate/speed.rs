@@ -5,9 +5,9 @@ use crate::planner::error::{PlannerError, Result};
 use crate::planner::machine::Machine;
 use crate::planner::model::Gpt;
 use crate::planner::recipes::{
-    gpt_1t, gpt_22b, gpt_175b, gpt_405b, recipe_1t, recipe_22b, recipe_175b, scripted,
+    gpt_1t, gpt_22b, gpt_175b, gpt_405b, recipe_1t, recipe_22b, recipe_175b, recipe_405b, scripted,
 };
-use crate::planner::run::{Precision, Run, Schedule};
+use crate::planner::run::{Run, Schedule};
 use crate::planner::search::{Planner, Space};
 use crate::planner::time::estimate;
 
@@ -117,10 +117,7 @@ fn scaling() -> Result<Vec<Check>> {
 fn interleaving() -> Result<Vec<Check>> {
     let machine = Machine::built_in("dgx-h100")?;
     let gpt = gpt_405b();
-    let run = Run {
-        precision: Precision::Bf16,
-        ..scripted(8, 8, 8, 1, 256)
-    };
+    let run = recipe_405b();
     let pieces = Run {
         schedule: Schedule::Interleaved(2),
         ..run.clone()

@@ -1,0 +1,302 @@
+//! What is asked: a model and a step, read from the configuration of a pipeline.
+
+use advect_operators::transformer::{Role, Strategy, Zero};
+use serde::Deserialize;
+
+use super::model::Gpt;
+use super::recipes::{PUBLISHED, Published};
+use super::run::{Axes, Axis, Policy, Precision, Recompute, Run, Schedule, TENSOR_FIRST};
+use crate::config::{Config, Origin};
+use crate::error::{PipelineError, Result};
+use crate::language::settings::Alphabet;
+
+/// Sequences of a step at most: a schedule is simulated micro-batch by micro-batch.
+const MOST_SAMPLES: usize = 1 << 16;
+/// Workers at most: every mesh of them is tried.
+pub const MOST_WORKERS: usize = 1 << 20;
+/// Parameters, and bytes of what a device may touch, at most: what is larger is a slip of the finger.
+const MOST: f64 = 1e17;
+
+#[derive(Debug, Deserialize)]
+struct Text {
+    alphabet: Alphabet,
+}
+
+#[derive(Debug, Deserialize)]
+struct Model {
+    context: usize,
+    layers: usize,
+    width: usize,
+    heads: usize,
+    groups: usize,
+    hidden: usize,
+    precision: Precision,
+}
+
+#[derive(Debug, Deserialize)]
+struct Layout {
+    mesh: String,
+    #[serde(default)]
+    recompute: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Samples {
+    step: usize,
+    micro: usize,
+}
+
+/// A model, a step of its training, and a mesh if one was asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// The model.
+    pub gpt: Gpt,
+    /// B, sequences of a step.
+    pub batch: usize,
+    /// b, sequences of a micro-batch.
+    pub micro: usize,
+    /// Numbers.
+    pub precision: Precision,
+    /// How they are stored.
+    pub policy: Policy,
+    /// The configuration that was asked for, or was published with the model.
+    pub given: Option<Run>,
+    /// What the plan of it leaves out.
+    pub notes: Vec<String>,
+}
+
+impl Job {
+    /// Reads the model, the samples of a step and the mesh from the configuration of a pipeline. With the
+    /// name of a published model, its extents, its numbers and its configuration stand for what nobody
+    /// set.
+    ///
+    /// # Errors
+    /// If the pipeline trains no transformer, or a value cannot be.
+    pub fn read(config: &Config, model: Option<&str>) -> Result<Self> {
+        let published = model.map(published).transpose()?;
+        let keys = ["model.width", "layout.mesh", "samples.step"];
+        if keys.iter().any(|key| config.get(key).is_none()) {
+            return Err(PipelineError::Usage {
+                what: "--machine".to_owned(),
+                why: "this pipeline trains no transformer that could be planned".to_owned(),
+                mend: "plan `language`".to_owned(),
+            });
+        }
+        let (text, extents): (Text, Model) = (config.section("text")?, config.section("model")?);
+        let (layout, samples): (Layout, Samples) =
+            (config.section("layout")?, config.section("samples")?);
+        let set = |key| {
+            config
+                .get(key)
+                .is_some_and(|s| *s.origin() != Origin::Default)
+        };
+        let mut job = match published {
+            None => Job {
+                gpt: Gpt {
+                    layers: extents.layers,
+                    width: extents.width,
+                    hidden: extents.hidden,
+                    heads: extents.heads,
+                    groups: extents.groups,
+                    sequence: extents.context,
+                    vocabulary: text.alphabet.size(),
+                    tied: true,
+                },
+                batch: samples.step,
+                micro: samples.micro,
+                precision: extents.precision,
+                policy: Policy::Advect,
+                given: None,
+                notes: Vec::new(),
+            },
+            Some(Published { gpt, recipe, .. }) => {
+                let (mut gpt, mut recipe) = (gpt(), recipe());
+                for (key, from, to) in [
+                    ("model.context", extents.context, &mut gpt.sequence),
+                    ("model.layers", extents.layers, &mut gpt.layers),
+                    ("samples.step", samples.step, &mut recipe.batch),
+                    ("samples.micro", samples.micro, &mut recipe.micro),
+                ] {
+                    if set(key) {
+                        *to = from;
+                    }
+                }
+                Job {
+                    gpt,
+                    batch: recipe.batch,
+                    micro: recipe.micro,
+                    precision: recipe.precision,
+                    policy: recipe.policy,
+                    given: Some(recipe),
+                    notes: Vec::new(),
+                }
+            }
+        };
+        job.check(config)?;
+        if layout.mesh != "auto" {
+            let wrong = |why: String| config.wrong("layout.mesh", why);
+            let strategy: Strategy = layout.mesh.parse().map_err(|e| wrong(format!("{e}")))?;
+            let recompute = match (layout.recompute, job.policy) {
+                (false, Policy::Advect) => Recompute::None,
+                _ => Recompute::Full,
+            };
+            job.given = Some(job.on(&strategy, recompute).map_err(wrong)?);
+        }
+        Ok(job)
+    }
+
+    /// Extents are those of a model, and numbers that follow from them are numbers.
+    fn check(&self, config: &Config) -> Result<()> {
+        let Gpt {
+            layers,
+            width,
+            hidden,
+            heads,
+            groups,
+            sequence,
+            ..
+        } = self.gpt;
+        let positive = [
+            ("model.layers", layers),
+            ("model.context", sequence),
+            ("model.width", width),
+            ("model.heads", heads),
+            ("model.groups", groups),
+            ("model.hidden", hidden),
+            ("samples.step", self.batch),
+            ("samples.micro", self.micro),
+        ];
+        for (key, value) in positive {
+            config.require(key, value > 0, "must be at least 1")?;
+        }
+        let whole = width.is_multiple_of(heads);
+        config.require("model.heads", whole, "must divide model.width")?;
+        let shared = heads.is_multiple_of(groups);
+        config.require("model.groups", shared, "must divide model.heads")?;
+        let few = self.batch <= MOST_SAMPLES;
+        config.require("samples.step", few, "is planned up to 65536")?;
+        let f = |n: usize| n as f64;
+        let weights = f(width) * (4.0 * f(width) + 2.0 * f(hidden) + f(self.gpt.vocabulary));
+        let small = 16.0 * f(layers) * weights < MOST && f(layers) < 1e5;
+        config.require("model.layers", small, "gives a model of 10^16 parameters")?;
+        let positions = f(sequence) * f(self.batch.max(self.micro)) * f(layers) * f(width + hidden);
+        let scores = f(sequence) * f(sequence) * f(self.micro) * f(heads);
+        let small = 64.0 * positions < MOST && scores < MOST && f(sequence) * f(width) < MOST;
+        config.require(
+            "model.context",
+            small,
+            "is longer than can be planned; give 10^6 or less",
+        )?;
+        Ok(())
+    }
+
+    /// The configuration of `strategy`.
+    fn on(&mut self, strategy: &Strategy, recompute: Recompute) -> Result<Run, String> {
+        let sizes = strategy.mesh().sizes().iter().map(|size| *size as f64);
+        if sizes.product::<f64>() > MOST_WORKERS as f64 {
+            return Err(format!(
+                "has more workers than are planned; give at most {MOST_WORKERS}"
+            ));
+        }
+        let mut axes = Axes {
+            tensor: 1,
+            pipeline: 1,
+            data: 1,
+            context: 1,
+        };
+        let (mut zero, mut sequence, mut seen) = (None, None, Vec::new());
+        let pairs = strategy.roles().iter().zip(strategy.mesh().sizes());
+        for (role, &size) in pairs.filter(|(_, size)| **size > 1) {
+            let differs = |value: &mut Option<u8>, now: u8| {
+                value.replace(now).is_some_and(|before| before != now)
+            };
+            let (extent, axis) = match role {
+                Role::Data => (&mut axes.data, Axis::Data),
+                Role::Sharded(_) => (&mut axes.data, Axis::Data),
+                Role::Tensor | Role::Sequence => (&mut axes.tensor, Axis::Tensor),
+                Role::Context(_) => (&mut axes.context, Axis::Context),
+                Role::Stage => (&mut axes.pipeline, Axis::Pipeline),
+            };
+            *extent = extent.saturating_mul(size);
+            let mixed = match role {
+                Role::Data => differs(&mut zero, 0),
+                Role::Sharded(Zero::States) => differs(&mut zero, 1),
+                Role::Sharded(Zero::Gradients) => differs(&mut zero, 2),
+                Role::Sharded(Zero::Parameters) => differs(&mut zero, 3),
+                Role::Tensor => differs(&mut sequence, 0),
+                Role::Sequence => differs(&mut sequence, 1),
+                _ => false,
+            };
+            if mixed {
+                return Err(format!(
+                    "has `{role}` beside another role of its kind, which is not planned; make both axes \
+                     `{role}`"
+                ));
+            }
+            if seen.last() != Some(&axis) {
+                if seen.contains(&axis) {
+                    return Err(format!(
+                        "has `{role}` twice with another axis between; join them"
+                    ));
+                }
+                seen.push(axis);
+            }
+            if role.to_string() == "context-heads" {
+                let note =
+                    "context-heads is planned as context-gather: as much memory, other messages";
+                self.notes.push(note.to_owned());
+            }
+        }
+        if zero.is_some_and(|zero| zero > 0) && axes.context > 1 {
+            let note = "ZeRO is planned over replicas and context ranks; the run shards over replicas alone";
+            self.notes.push(note.to_owned());
+        }
+        // neighbours first; axes of one worker stand where they do not matter
+        let mut order: Vec<Axis> = seen.into_iter().rev().collect();
+        let missing = TENSOR_FIRST.into_iter().filter(|a| !order.contains(a));
+        order.extend(missing.collect::<Vec<_>>());
+        let order = <[Axis; 4]>::try_from(order).unwrap_or(TENSOR_FIRST);
+        let places = strategy
+            .places(self.gpt.layers)
+            .map_err(|e| e.to_string())?;
+        let split: Vec<usize> = places.chunk_by(|a, b| a == b).map(<[usize]>::len).collect();
+        let stages = axes.pipeline;
+        if stages > 1 && !split.len().is_multiple_of(stages) {
+            return Err(
+                "has chunks without a layer, which are not planned; give each one".to_owned(),
+            );
+        }
+        let chunks = split.len() / stages;
+        // the last micro-batch of a step is filled up, as the run does it
+        let moment = self.micro.saturating_mul(axes.data).min(self.batch);
+        let micro = moment.div_ceil(axes.data);
+        let moment = micro.saturating_mul(axes.data);
+        Ok(Run {
+            axes,
+            order,
+            sequence: sequence == Some(1),
+            schedule: match chunks {
+                0 | 1 => Schedule::OneFOneB,
+                _ if stages == 1 => Schedule::OneFOneB,
+                chunks => Schedule::Interleaved(chunks),
+            },
+            split: (stages > 1).then_some(split),
+            zero: zero.unwrap_or(0),
+            micro,
+            batch: self.batch.div_ceil(moment).saturating_mul(moment),
+            precision: self.precision,
+            recompute,
+            flash: true,
+            policy: self.policy,
+        })
+    }
+}
+
+/// The published model of this name.
+fn published(name: &str) -> Result<Published> {
+    let mut all = PUBLISHED.into_iter();
+    all.find(|p| p.name.eq_ignore_ascii_case(name))
+        .ok_or_else(|| {
+            PipelineError::unknown("published model", name, PUBLISHED.iter().map(|p| p.name))
+        })
+}
