@@ -74,7 +74,7 @@ pub(crate) fn forecast(args: &PlanArgs, name: &str, config: &Config) -> Result<(
     }
     print_line("\nwhy not another: one thing changed in the first");
     let neighbours = planner.neighbours(best)?;
-    print_line(report::neighbours(&neighbours).trim_end());
+    print_line(report::neighbours(best, &neighbours).trim_end());
     Ok(())
 }
 
@@ -215,7 +215,7 @@ fn nothing(machine: &Machine, workers: usize, ranking: &Ranking) -> PlannerError
     let mend = match why {
         Rejection::Memory { .. } => "give more workers, a shorter context or a smaller model",
         Rejection::Accumulation { .. } => {
-            "give samples.step more of their divisors, or fewer workers"
+            "give more samples.step, a multiple of the replicas, or fewer workers"
         }
         Rejection::Precision { .. } => "give a precision that it has, or --space",
         _ => "give another number of workers, or a batch and extents that they divide",

@@ -14,7 +14,7 @@ use crate::language::settings::Alphabet;
 const MOST_SAMPLES: usize = 1 << 16;
 /// Workers at most: every mesh of them is tried.
 pub const MOST_WORKERS: usize = 1 << 20;
-/// Parameters, and bytes of what a device may touch, at most: what is larger is a slip of the finger.
+/// Bytes of what a device may touch at most: what is larger is a slip of the finger.
 const MOST: f64 = 1e17;
 
 #[derive(Debug, Deserialize)]
@@ -174,11 +174,25 @@ impl Job {
         let shared = heads.is_multiple_of(groups);
         config.require("model.groups", shared, "must divide model.heads")?;
         let few = self.batch <= MOST_SAMPLES;
-        config.require("samples.step", few, "is planned up to 65536")?;
+        config.require(
+            "samples.step",
+            few,
+            "is more than is planned; give 65536 or less",
+        )?;
+        let few = self.micro <= MOST_SAMPLES;
+        config.require(
+            "samples.micro",
+            few,
+            "is more than is planned; give 65536 or less",
+        )?;
         let f = |n: usize| n as f64;
         let weights = f(width) * (4.0 * f(width) + 2.0 * f(hidden) + f(self.gpt.vocabulary));
         let small = 16.0 * f(layers) * weights < MOST && f(layers) < 1e5;
-        config.require("model.layers", small, "gives a model of 10^16 parameters")?;
+        config.require(
+            "model.layers",
+            small,
+            "gives a model too large to plan; give less than 10^5 layers and 10^15 parameters",
+        )?;
         let positions = f(sequence) * f(self.batch.max(self.micro)) * f(layers) * f(width + hidden);
         let scores = f(sequence) * f(sequence) * f(self.micro) * f(heads);
         let small = 64.0 * positions < MOST && scores < MOST && f(sequence) * f(width) < MOST;
@@ -252,10 +266,15 @@ impl Job {
             self.notes.push(note.to_owned());
         }
         // neighbours first; axes of one worker stand where they do not matter
-        let mut order: Vec<Axis> = seen.into_iter().rev().collect();
-        let missing = TENSOR_FIRST.into_iter().filter(|a| !order.contains(a));
-        order.extend(missing.collect::<Vec<_>>());
-        let order = <[Axis; 4]>::try_from(order).unwrap_or(TENSOR_FIRST);
+        let order = match seen.iter().rev().is_sorted() {
+            true => TENSOR_FIRST,
+            false => {
+                let mut order: Vec<Axis> = seen.into_iter().rev().collect();
+                let missing = TENSOR_FIRST.into_iter().filter(|a| !order.contains(a));
+                order.extend(missing.collect::<Vec<_>>());
+                <[Axis; 4]>::try_from(order).unwrap_or(TENSOR_FIRST)
+            }
+        };
         let places = strategy
             .places(self.gpt.layers)
             .map_err(|e| e.to_string())?;
@@ -271,7 +290,7 @@ impl Job {
         let moment = self.micro.saturating_mul(axes.data).min(self.batch);
         let micro = moment.div_ceil(axes.data);
         let moment = micro.saturating_mul(axes.data);
-        Ok(Run {
+        let mut run = Run {
             axes,
             order,
             sequence: sequence == Some(1),
@@ -280,7 +299,7 @@ impl Job {
                 _ if stages == 1 => Schedule::OneFOneB,
                 chunks => Schedule::Interleaved(chunks),
             },
-            split: (stages > 1).then_some(split),
+            split: None,
             zero: zero.unwrap_or(0),
             micro,
             batch: self.batch.div_ceil(moment).saturating_mul(moment),
@@ -288,7 +307,10 @@ impl Job {
             recompute,
             flash: true,
             policy: self.policy,
-        })
+        };
+        let even = (0..split.len()).all(|k| run.layers(&self.gpt, k) == split[k]);
+        run.split = (stages > 1 && !even).then_some(split);
+        Ok(run)
     }
 }
 

@@ -86,16 +86,17 @@ fn together(cores: usize, measure: impl Fn() -> Result<f64> + Sync) -> Result<f6
     Ok(all.iter().sum::<f64>() / all.len().max(1) as f64)
 }
 
-/// What `once` does a second, in its own unit, after one time that does not count.
+/// What `once` does a second at its best, in its own unit: other programs only ever slow it down.
 fn rate(amount: f64, mut once: impl FnMut() -> Result<()>) -> Result<f64> {
     once()?;
     let begun = Instant::now();
-    let mut times = 0.0;
-    while times == 0.0 || begun.elapsed() < LONG {
+    let mut best = f64::INFINITY;
+    while best.is_infinite() || begun.elapsed() < LONG {
+        let turn = Instant::now();
         once()?;
-        times += 1.0;
+        best = best.min(turn.elapsed().as_secs_f64());
     }
-    Ok(times * amount / begun.elapsed().as_secs_f64())
+    Ok(amount / best.max(1e-9))
 }
 
 /// FLOP/s of a product.

@@ -76,34 +76,53 @@ impl Table {
     }
 }
 
-fn gb(bytes: u64) -> String {
-    format!("{:.2}", bytes as f64 / 1e9)
+/// A unit that suits a number, and how many of it are one of the basic unit.
+type Unit = (&'static str, f64);
+
+/// Seconds of a step, or milliseconds of a short one.
+fn time_unit(seconds: f64) -> Unit {
+    if seconds < 1.0 {
+        ("ms", 1e3)
+    } else {
+        ("s", 1.0)
+    }
+}
+
+/// GB, or MB of what is small.
+fn byte_unit(bytes: u64) -> Unit {
+    if bytes < 1_000_000_000 {
+        ("MB", 1e-6)
+    } else {
+        ("GB", 1e-9)
+    }
 }
 
 /// Memory of every stage.
 pub fn memory(stages: &[Memory]) -> String {
+    let (unit, scale) = byte_unit(stages.iter().map(Memory::peak).max().unwrap_or(0));
     let mut table = Table::new(&[
         "stage",
         "parameters",
-        "weights GB",
-        "gradients GB",
-        "optimizer GB",
+        &format!("weights {unit}"),
+        &format!("gradients {unit}"),
+        &format!("optimizer {unit}"),
         "moments",
-        "activations GB",
-        "working GB",
-        "peak GB",
+        &format!("activations {unit}"),
+        &format!("working {unit}"),
+        &format!("peak {unit}"),
     ]);
+    let number = |bytes: u64| format!("{:.2}", bytes as f64 * scale);
     for s in stages {
         table.row(vec![
             s.stage.to_string(),
             s.parameters.to_string(),
-            gb(s.weights),
-            gb(s.gradients),
-            gb(s.optimizer),
+            number(s.weights),
+            number(s.gradients),
+            number(s.optimizer),
             s.moments.to_string(),
-            gb(s.activations()),
-            gb(s.working.total()),
-            gb(s.peak()),
+            number(s.activations()),
+            number(s.working.total()),
+            number(s.peak()),
         ]);
     }
     table.render()
@@ -117,7 +136,8 @@ pub fn time(
     levels: &[Sensitivity],
 ) -> String {
     let share = |s: f64| format!("{:.1}", 100.0 * s / estimate.step);
-    let mut table = Table::new(&["part", "s", "%"]);
+    let (unit, scale) = time_unit(estimate.step);
+    let mut table = Table::new(&["part", unit, "%"]);
     let parts = estimate.parts.named();
     let jitter = estimate.step - parts.iter().map(|(_, s)| s).sum::<f64>();
     // what rounding leaves is no jitter
@@ -126,21 +146,29 @@ pub fn time(
         .into_iter()
         .chain([("jitter", jitter), ("step", estimate.step)])
     {
-        table.row(vec![name.to_owned(), format!("{s:.3}"), share(s)]);
+        table.row(vec![name.to_owned(), format!("{:.3}", s * scale), share(s)]);
     }
+    let (flops, by) = if estimate.rate < 1e12 {
+        ("GFLOP/s", 1e-9)
+    } else {
+        ("TFLOP/s", 1e-12)
+    };
     let mut out = format!(
-        "{} on {}: {:.1} TFLOP/s a device, HFU {:.2} %, MFU {:.2} %, {:.0} tokens/s, \
+        "{} on {}: {:.1} {flops} a device, HFU {:.2} %, MFU {:.2} %, {:.0} tokens/s, \
          idle {:.1} %\n\n",
         estimate.run,
         machine.name,
-        estimate.rate / 1e12,
+        estimate.rate * by,
         100.0 * estimate.hfu,
         100.0 * estimate.mfu,
         estimate.tokens,
         100.0 * estimate.bubble
     );
     out += &table.render();
-    let mut table = Table::new(&["axis", "exposed s", "%", "sent GB", "level"]).text_last();
+    let most = axes.iter().map(|e| e.bytes).fold(0.0, f64::max);
+    let (bytes, size) = byte_unit(most as u64);
+    let header = [format!("exposed {unit}"), format!("sent {bytes}")];
+    let mut table = Table::new(&["axis", &header[0], "%", &header[1], "level"]).text_last();
     for e in axes {
         let name = match e.axis {
             Axis::Tensor => "tensor",
@@ -150,9 +178,9 @@ pub fn time(
         };
         table.row(vec![
             name.to_owned(),
-            format!("{:.3}", e.seconds),
+            format!("{:.3}", e.seconds * scale),
             share(e.seconds),
-            format!("{:.2}", e.bytes / 1e9),
+            format!("{:.2}", e.bytes * size),
             machine
                 .levels
                 .get(e.level)
@@ -161,11 +189,11 @@ pub fn time(
     }
     out.push('\n');
     out += &table.render();
-    let mut table = Table::new(&["level", "s per GB/s", "% per % of bandwidth"]);
+    let mut table = Table::new(&["level", &format!("{unit} per GB/s"), "% per % of bandwidth"]);
     for s in levels {
         table.row(vec![
             s.level.clone(),
-            format!("{:.4}", s.slope * 1e9),
+            format!("{:.4}", s.slope * 1e9 * scale),
             format!("{:.4}", s.elasticity),
         ]);
     }
@@ -176,24 +204,27 @@ pub fn time(
 
 /// The `most` fastest configurations, and how many were rejected for what.
 pub fn ranking(ranking: &Ranking, most: usize) -> String {
+    let best = ranking.ranked.first();
+    let (unit, scale) = time_unit(best.map_or(1.0, |e| e.step));
+    let (bytes, size) = byte_unit(best.map_or(0, |e| e.memory.1));
     let mut table = Table::new(&[
         "configuration",
-        "step s",
+        &format!("step {unit}"),
         "tokens/s",
         "HFU %",
         "MFU %",
         "idle %",
-        "memory GB",
+        &format!("memory {bytes}"),
     ]);
     for e in ranking.ranked.iter().take(most) {
         table.row(vec![
             e.run.to_string(),
-            format!("{:.2}", e.step),
+            format!("{:.2}", e.step * scale),
             format!("{:.0}", e.tokens),
             format!("{:.2}", 100.0 * e.hfu),
             format!("{:.2}", 100.0 * e.mfu),
             format!("{:.1}", 100.0 * e.bubble),
-            format!("{:.1}", e.memory.1 as f64 / 1e9),
+            format!("{:.1}", e.memory.1 as f64 * size),
         ]);
     }
     let memory = ranking
@@ -210,9 +241,11 @@ pub fn ranking(ranking: &Ranking, most: usize) -> String {
     )
 }
 
-/// Why not the neighbours.
-pub fn neighbours(all: &[Neighbour]) -> String {
-    let mut table = Table::new(&["change", "step s", "memory GB", "why"]).text_last();
+/// Why not the neighbours of `best`.
+pub fn neighbours(best: &Estimate, all: &[Neighbour]) -> String {
+    let ((unit, scale), (bytes, size)) = (time_unit(best.step), byte_unit(best.memory.1));
+    let header = [format!("step {unit}"), format!("memory {bytes}")];
+    let mut table = Table::new(&["change", &header[0], &header[1], "why"]).text_last();
     for n in all {
         let mut cells = vec![n.change.clone()];
         match &n.verdict {
@@ -222,12 +255,12 @@ pub fn neighbours(all: &[Neighbour]) -> String {
                 by,
                 memory,
             } => cells.extend([
-                format!("{slower:+.2}"),
-                format!("{:.1}", *memory as f64 / 1e9),
-                if by.abs() < 0.005 {
+                format!("{:+.2}", slower * scale),
+                format!("{:.1}", *memory as f64 * size),
+                if (by * scale).abs() < 0.005 {
                     "no part changes".to_owned()
                 } else {
-                    format!("{part} {by:+.2} s")
+                    format!("{part} {:+.2} {unit}", by * scale)
                 },
             ]),
             Verdict::Rejected(why) => {
@@ -306,7 +339,7 @@ mod tests {
         assert_eq!(text.lines().count(), 8);
         let best = planner.judge(&run).unwrap().unwrap();
         let all = planner.neighbours(&best).unwrap();
-        assert_eq!(neighbours(&all).lines().count(), all.len() + 1);
+        assert_eq!(neighbours(&best, &all).lines().count(), all.len() + 1);
         let axes = exposed(&machine, &gpt, &run).unwrap();
         let levels = sensitivities(&machine, &gpt, &run).unwrap();
         let text = time(&machine, &best, &axes, &levels);
