@@ -63,9 +63,9 @@ pub(crate) fn forecast(args: &PlanArgs, name: &str, config: &Config) -> Result<(
     print_line("\nbest configurations");
     print_line(report::ranking(&ranking, args.top.into()).trim_end());
     if let Some(place) = job.given.as_ref().and_then(|given| ranking.place(given)) {
-        let behind = ranking.ranked[place - 1].step - best.step;
+        let slower = 100.0 * (ranking.ranked[place - 1].step / best.step - 1.0);
         print_line(&format!(
-            "the one above is at place {place}, {behind:.2} s behind the first"
+            "the one above is at place {place}, {slower:.1} % slower than the first"
         ));
     }
     if job.given.as_ref() != Some(&best.run) {

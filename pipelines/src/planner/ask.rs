@@ -322,3 +322,109 @@ fn published(name: &str) -> Result<Published> {
             PipelineError::unknown("published model", name, PUBLISHED.iter().map(|p| p.name))
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Sources, resolve};
+    use crate::language::Language;
+    use crate::planner::recipes::recipe_175b;
+
+    fn job(model: Option<&str>, set: &[&str]) -> Result<Job> {
+        let sources = Sources {
+            set: set.iter().map(|s| (*s).to_owned()).collect(),
+            ..Sources::default()
+        };
+        Job::read(&resolve(&Language, &sources)?, model)
+    }
+
+    fn given(mesh: &str, set: &[&str]) -> Run {
+        let mesh = format!("layout.mesh=\"{mesh}\"");
+        let job = job(None, &[&[mesh.as_str()], set].concat()).unwrap();
+        job.given.unwrap()
+    }
+
+    /// Every role lands on its axis, neighbours first, and says what it shards or cuts.
+    #[test]
+    fn roles_become_axes() {
+        let run = given("stage 3, zero-3 4, sequence 2", &[]);
+        assert_eq!(run.to_string(), "t2 p3 d4 zero-3 b4 1f1b keep sp");
+        let run = given("tensor 2, data 3", &["samples.step=10"]);
+        assert_eq!(run.to_string(), "t2 p1 d3 zero-0 b4 1f1b keep order-dtcp");
+        // ten samples in micro-batches of twelve: two places are empty
+        assert_eq!((run.micro, run.batch), (4, 12));
+        let run = given("data 2, context-gather 2, stage 1", &[]);
+        assert_eq!((run.axes.context, run.order), (2, TENSOR_FIRST));
+    }
+
+    /// Chunks of layers that go around are pieces of the interleaved schedule, uneven ones a split.
+    #[test]
+    fn chunks_become_a_schedule() {
+        let run = given("stage 2 (1 1 2 1)", &["model.layers=5"]);
+        assert_eq!(run.schedule, Schedule::Interleaved(2));
+        assert_eq!(run.split, Some(vec![1, 1, 2, 1]));
+        let run = given("stage 2", &["model.layers=4"]);
+        assert_eq!((run.schedule, run.split), (Schedule::OneFOneB, None));
+        // the run gives later stages more, the planner earlier ones
+        let run = given("stage 2", &["model.layers=5"]);
+        assert_eq!(run.split, Some(vec![2, 3]));
+    }
+
+    /// Models have as many parameters as the graph that is trained.
+    #[test]
+    fn parameters_are_those_of_the_run() {
+        let gpt = job(None, &["model.groups=2"]).unwrap().gpt;
+        let trained = advect_operators::transformer::Gpt {
+            vocabulary: 256,
+            context: 128,
+            layers: 3,
+            width: 128,
+            heads: 4,
+            groups: 2,
+            head: 32,
+            hidden: 512,
+            activation: advect_operators::transformer::Activation::Gelu,
+        };
+        assert_eq!(gpt.total(), trained.parameters() as u64);
+    }
+
+    /// A published model comes with its configuration; what was set stands over it.
+    #[test]
+    fn what_was_set_stands() {
+        let plain = job(Some("175B"), &[]).unwrap();
+        assert_eq!(plain.given, Some(recipe_175b()));
+        let longer = job(Some("175b"), &["model.context=4096", "samples.step=64"]).unwrap();
+        assert_eq!((longer.gpt.sequence, longer.batch), (4096, 64));
+        assert_eq!(longer.given.unwrap().batch, 64);
+    }
+
+    /// What cannot be planned is refused by the name of its setting.
+    #[test]
+    fn refuse_by_name() {
+        for (set, said) in [
+            (
+                "layout.mesh=\"data 2, zero-1 2\"",
+                "`zero-1` beside another role",
+            ),
+            ("layout.mesh=\"data 2, tensor 2, data 2\"", "`data` twice"),
+            (
+                "layout.mesh=\"stage 2 (2 1 0 0)\"",
+                "chunks without a layer",
+            ),
+            (
+                "layout.mesh=\"data 9999999, data 99999999\"",
+                "more workers",
+            ),
+            ("layout.mesh=\"stage 9999999999\"", "more workers"),
+            ("model.layers=99999999999", "model.layers"),
+            ("model.hidden=999999999999999", "model.layers"),
+            ("model.context=99999999999", "model.context"),
+            ("model.heads=3", "must divide model.width"),
+            ("samples.micro=0", "samples.micro"),
+            ("samples.step=65537", "65536 or less"),
+        ] {
+            let error = job(None, &[set]).unwrap_err().to_string();
+            assert!(error.contains(said), "{set}: {error}");
+        }
+    }
+}

@@ -14,7 +14,7 @@
 //! let mut planner = Planner::new(&frontier, &gpt, Space::deepspeed(640));
 //! let ranking = planner.rank(128)?;
 //! // what ran on Frontier takes 214.5 s a step; 210.6 and 210.8 s are of two that fill 45 GB and more
-//! // of a device, where this fills 36
+//! // of a device, where this fills 35
 //! assert_eq!(ranking.place(&recipe_175b()), Some(3));
 //! # Ok::<(), advect_pipelines::planner::error::PlannerError>(())
 //! ```
