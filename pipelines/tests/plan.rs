@@ -42,7 +42,7 @@ fn mistakes_are_named() {
         "huge.toml",
         &frontier.replace("size = 75776", "size = 1000000000000"),
     );
-    let mistakes: [(&[&str], i32, &[&str]); 21] = [
+    let mistakes: [(&[&str], i32, &[&str]); 23] = [
         (
             &["fronter", "-w", "8"],
             2,
@@ -81,6 +81,12 @@ fn mistakes_are_named() {
             &["frontier", "-w", "75777"],
             2,
             &["75776 devices", "at most 75776"],
+        ),
+        (&["frontier", "-w", "8", "--top", "0"], 2, &["--top", "1.."]),
+        (
+            &["frontier", "--hosts", "a:1"],
+            2,
+            &["--hosts", "leave it out"],
         ),
         (
             &["frontier", "-w", "8", "--model", "30b"],

@@ -144,7 +144,8 @@ pub(crate) struct PlanArgs {
     #[arg(long, value_enum, requires = "machine")]
     pub(crate) space: Option<SpaceKind>,
     /// How many of the best configurations to print
-    #[arg(long, value_name = "N", default_value_t = 5, requires = "machine")]
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "machine",
+          value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) top: u16,
     /// Print the longest sequences that fit
     #[arg(long, requires = "machine")]

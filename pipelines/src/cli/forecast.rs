@@ -17,17 +17,23 @@ use crate::planner::{Job, MOST_WORKERS, report};
 
 /// Prints what is known of the mesh that was asked for, the best ones, and why not their neighbours.
 pub(crate) fn forecast(args: &PlanArgs, name: &str, config: &Config) -> Result<()> {
+    for (flag, given) in [
+        ("--fabric", args.fabric.fabric.is_some()),
+        ("--hosts", args.fabric.hosts.is_some()),
+        ("--process", args.fabric.process.is_some()),
+    ] {
+        if given {
+            let why = "a plan for a machine connects no workers";
+            return Err(usage(flag, why, "leave it out"));
+        }
+    }
     let mut job = Job::read(config, args.model.as_deref())?;
     let machine = machine(name, args.calibrate.as_deref())?;
     let workers = workers(args.fabric.workers, &job, &machine)?;
     if let Some(given) = &job.given
         && given.axes.workers() != workers
     {
-        if args.model.is_none()
-            || config
-                .get("layout.mesh")
-                .is_some_and(|s| s.text() != "\"auto\"")
-        {
+        if job.mesh.is_some() {
             let own = given.axes.workers();
             let why = format!("has {own} workers, not {workers}; give -w {own} or change an axis");
             return Err(config.wrong("layout.mesh", why).into());
@@ -43,9 +49,9 @@ pub(crate) fn forecast(args: &PlanArgs, name: &str, config: &Config) -> Result<(
         return sequences(&job, &machine, &ranking, workers);
     }
     if let Some(given) = &job.given {
-        let whose = match config.get("layout.mesh").map(|s| s.text()) {
-            Some(mesh) if mesh != "\"auto\"" => format!("layout.mesh = {mesh}"),
-            _ => "as published".to_owned(),
+        let whose = match &job.mesh {
+            Some(mesh) => format!("layout.mesh = {mesh:?}"),
+            None => "as published".to_owned(),
         };
         print_line(&format!("\n{whose}"));
         match report::configuration(&machine, &job.gpt, given) {

@@ -61,6 +61,8 @@ pub struct Job {
     pub policy: Policy,
     /// The configuration that was asked for, or was published with the model.
     pub given: Option<Run>,
+    /// The mesh that was asked for, as it was written.
+    pub mesh: Option<String>,
     /// What the plan of it leaves out.
     pub notes: Vec<String>,
 }
@@ -107,6 +109,7 @@ impl Job {
                 precision: extents.precision,
                 policy: Policy::Advect,
                 given: None,
+                mesh: None,
                 notes: Vec::new(),
             },
             Some(Published { gpt, recipe, .. }) => {
@@ -128,6 +131,7 @@ impl Job {
                     precision: recipe.precision,
                     policy: recipe.policy,
                     given: Some(recipe),
+                    mesh: None,
                     notes: Vec::new(),
                 }
             }
@@ -141,6 +145,7 @@ impl Job {
                 _ => Recompute::Full,
             };
             job.given = Some(job.on(&strategy, recompute).map_err(wrong)?);
+            job.mesh = Some(layout.mesh);
         }
         Ok(job)
     }
@@ -278,13 +283,18 @@ impl Job {
         let places = strategy
             .places(self.gpt.layers)
             .map_err(|e| e.to_string())?;
-        let split: Vec<usize> = places.chunk_by(|a, b| a == b).map(<[usize]>::len).collect();
+        let pieces: Vec<&[usize]> = places.chunk_by(|a, b| a == b).collect();
         let stages = axes.pipeline;
-        if stages > 1 && !split.len().is_multiple_of(stages) {
+        let around = pieces
+            .iter()
+            .enumerate()
+            .all(|(i, piece)| piece[0] == i % stages);
+        if !around || !pieces.len().is_multiple_of(stages) {
             return Err(
                 "has chunks without a layer, which are not planned; give each one".to_owned(),
             );
         }
+        let split: Vec<usize> = pieces.iter().map(|piece| piece.len()).collect();
         let chunks = split.len() / stages;
         // the last micro-batch of a step is filled up, as the run does it
         let moment = self.micro.saturating_mul(axes.data).min(self.batch);
@@ -408,7 +418,7 @@ mod tests {
             ),
             ("layout.mesh=\"data 2, tensor 2, data 2\"", "`data` twice"),
             (
-                "layout.mesh=\"stage 2 (2 1 0 0)\"",
+                "layout.mesh=\"stage 2 (0 2 1 0)\"",
                 "chunks without a layer",
             ),
             (
@@ -416,6 +426,7 @@ mod tests {
                 "more workers",
             ),
             ("layout.mesh=\"stage 9999999999\"", "more workers"),
+            ("layout.mesh=\"stage 4\"", "chunks without a layer"),
             ("model.layers=99999999999", "model.layers"),
             ("model.hidden=999999999999999", "model.layers"),
             ("model.context=99999999999", "model.context"),
