@@ -15,7 +15,7 @@ const MOST_SAMPLES: usize = 1 << 16;
 /// Workers at most: every mesh of them is tried.
 pub const MOST_WORKERS: usize = 1 << 20;
 /// Bytes of what a device may touch at most: what is larger is a slip of the finger.
-const MOST: f64 = 1e17;
+const MOST: f64 = 1e18;
 
 #[derive(Debug, Deserialize)]
 struct Text {
@@ -198,14 +198,11 @@ impl Job {
             small,
             "gives a model too large to plan; give less than 10^5 layers and 10^15 parameters",
         )?;
-        let positions = f(sequence) * f(self.batch.max(self.micro)) * f(layers) * f(width + hidden);
-        let scores = f(sequence) * f(sequence) * f(self.micro) * f(heads);
-        let small = 64.0 * positions < MOST && scores < MOST && f(sequence) * f(width) < MOST;
-        config.require(
-            "model.context",
-            small,
-            "is longer than can be planned; give 10^6 or less",
-        )?;
+        let positions = f(sequence) * f(self.micro.max(8));
+        let moment = f(layers) * (f(width) + f(hidden) + f(self.gpt.vocabulary));
+        let small = 64.0 * positions * moment < MOST && positions * f(sequence) < MOST;
+        let why = "with samples.micro is more than can be planned; give 10^6 or less";
+        config.require("model.context", small, why)?;
         Ok(())
     }
 

@@ -37,7 +37,8 @@ impl Working {
 
     /// W, bytes.
     pub fn total(&self) -> u64 {
-        self.layer + self.head + self.gathered
+        let ends = self.head + self.gathered;
+        self.layer.saturating_add(ends)
     }
 }
 
@@ -79,12 +80,13 @@ impl Memory {
 
     /// All moments in flight.
     pub fn activations(&self) -> u64 {
-        self.moments as u64 * self.moment
+        (self.moments as u64).saturating_mul(self.moment)
     }
 
     /// The most at any time.
     pub fn peak(&self) -> u64 {
-        self.fixed() + (self.activations() + self.working.total()).max(self.bucket)
+        let inside = self.activations().saturating_add(self.working.total());
+        self.fixed().saturating_add(inside.max(self.bucket))
     }
 }
 
@@ -175,7 +177,8 @@ fn moment(gpt: &Gpt, run: &Run, i: usize) -> u64 {
     } else {
         0
     };
-    layers * layer + sent
+    // scores of a long sequence that are kept may be more than can be counted
+    layers.saturating_mul(layer).saturating_add(sent)
 }
 
 /// The residual stream of one micro-batch on one worker, bytes.
@@ -206,7 +209,8 @@ fn kept(gpt: &Gpt, run: &Run) -> u64 {
     if !run.flash {
         let heads = gpt.heads.div_ceil(run.axes.tensor) as u64;
         let each = if dropout { 2 * e + 1 } else { e };
-        bytes += each * tokens * gpt.sequence as u64 * heads;
+        let scores = (tokens * gpt.sequence as u64).saturating_mul(each * heads);
+        bytes = bytes.saturating_add(scores);
     }
     bytes
 }
@@ -222,7 +226,7 @@ fn estimate(gpt: &Gpt, run: &Run, i: usize) -> Working {
         Recompute::None => 0,
     };
     let mut working = Working {
-        layer: inside + again,
+        layer: again.saturating_add(inside),
         ..Working::default()
     };
     if i + 1 == run.axes.pipeline {
@@ -342,6 +346,23 @@ mod tests {
         );
         assert_eq!(moments(Schedule::ZbH1), vec![16; 16]);
         assert_eq!(moments(Schedule::Zb2p), vec![31; 16]);
+    }
+
+    /// Scores of a sequence that nobody can count are more than fit, and not less than nothing.
+    #[test]
+    fn what_cannot_be_counted_does_not_fit() {
+        let gpt = crate::planner::model::Gpt {
+            sequence: 1 << 31,
+            ..gpt_175b()
+        };
+        let run = Run {
+            recompute: Recompute::None,
+            flash: false,
+            schedule: Schedule::Gpipe,
+            ..recipe_175b()
+        };
+        let stages = stages(&gpt, &run, None).unwrap();
+        assert!(stages.iter().all(|s| s.peak() > u64::MAX / 2));
     }
 
     /// A layer that keeps everything holds s b h (10 + 24 / t + 5 a s / h t) bytes, and cutting

@@ -120,7 +120,8 @@ impl<'a> Setup<'a> {
             return 0.0;
         }
         let heads = self.gpt.heads.div_ceil(self.run.axes.tensor);
-        let scores = (self.run.tokens(self.gpt) * self.gpt.sequence * heads) as f64;
+        let tokens = self.run.tokens(self.gpt) as f64;
+        let scores = tokens * self.gpt.sequence as f64 * heads as f64;
         scores * self.run.precision.bytes() as f64 / self.machine.memory.bandwidth
     }
 
