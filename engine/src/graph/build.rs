@@ -23,8 +23,8 @@ pub(crate) enum Kind {
     Apply(Arc<dyn Operator>),
     /// A move between layouts, and the move of the cotangent where there is one.
     Relayout {
-        there: Relayout,
-        back: Option<Relayout>,
+        there: Box<Relayout>,
+        back: Option<Box<Relayout>>,
         rate: Rate,
     },
 }
@@ -188,10 +188,10 @@ impl Graph {
         if spec.layout == *layout {
             return Ok(value);
         }
-        let there = spec.relayout(&self.mesh, layout)?;
+        let there = Box::new(spec.relayout(&self.mesh, layout)?);
         let end = spec.with_layout(layout.clone());
         let back = match (end.dual(), spec.dual()) {
-            (Ok(from), Ok(to)) => Some(from.relayout(&self.mesh, &to.layout)?),
+            (Ok(from), Ok(to)) => Some(Box::new(from.relayout(&self.mesh, &to.layout)?)),
             _ => None,
         };
         let times = self

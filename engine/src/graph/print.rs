@@ -19,7 +19,7 @@ impl Graph {
     pub fn bytes_sent_back(&self, worker: usize) -> usize {
         let back = self.relayouts().filter_map(|(_, back)| back);
         let again = self.nodes.iter().filter_map(|n| match (&n.kind, n.remade) {
-            (Kind::Relayout { there, .. }, Some(_)) => Some(there),
+            (Kind::Relayout { there, .. }, Some(_)) => Some(&**there),
             _ => None,
         });
         back.chain(again).map(|plan| plan.bytes_sent(worker)).sum()
@@ -34,7 +34,7 @@ impl Graph {
 
     fn relayouts(&self) -> impl Iterator<Item = (&Relayout, Option<&Relayout>)> {
         self.nodes.iter().filter_map(|n| match &n.kind {
-            Kind::Relayout { there, back, .. } => Some((there, back.as_ref())),
+            Kind::Relayout { there, back, .. } => Some((&**there, back.as_deref())),
             _ => None,
         })
     }
