@@ -31,7 +31,7 @@ pub mod planner;
 pub mod plot;
 mod progress;
 pub mod registry;
-
+mod tensorboard;
 pub mod twin;
 
 pub use config::{Config, ConfigError};

@@ -1,6 +1,6 @@
 //! The learning curve of `language` is that of the text and the seed, not of the mesh. Three families:
 //!
-//! * `curve_*`: six meshes, and every fabric, against one worker.
+//! * `curve_*`: eight meshes, and every fabric, against one worker.
 //! * `stop_*`: a run that is asked to stop ends in order, on all workers at the same step.
 //! * `refuse_*`: what cannot run says which key and why.
 
@@ -85,9 +85,9 @@ fn overlay(place: &str, a: &[(String, u64, f64)], b: &[(String, u64, f64)], limi
     }
 }
 
-/// Six meshes have the curve of one worker: training, validation and test.
+/// Eight meshes have the curve of one worker: training, validation and test.
 #[test]
-fn curve_of_six_meshes() {
+fn curve_of_eight_meshes() {
     for (precision, limit) in [("f64", 1e-10), ("f32", 1e-5)] {
         let precision = format!("model.precision=\"{precision}\"");
         let alone = on_mesh("data 1", 1, &[&precision, "samples.micro=16"]);
@@ -106,6 +106,8 @@ fn curve_of_six_meshes() {
             ("sequence 2, zero-1 2", 4),
             ("context-gather 3", 3),
             ("context-heads 2, tensor 2", 4),
+            ("stage 2, zero-2 2", 4),
+            ("zero-3 2, stage 2 (0 1 1 0)", 4),
         ] {
             overlay(mesh, &alone, &on_mesh(mesh, workers, &[&precision]), limit);
         }
@@ -136,7 +138,7 @@ fn curve_of_odd_steps() {
 /// Two processes over TCP have the bits of two threads.
 #[test]
 fn curve_over_tcp() {
-    let mesh = "layout.mesh=\"zero-1 2, tensor 2\"";
+    let mesh = "layout.mesh=\"zero-3 2, stage 2\"";
     let threads = tempfile::tempdir().expect("a directory can be made");
     start(Fabric::Threads(4), threads.path(), &[mesh], Stop::default()).expect("it runs");
     let hosts = free_hosts(2);

@@ -19,6 +19,12 @@ type Slot = ([u64; 2], u64);
 #[derive(Debug)]
 pub(crate) struct Admission {
     limit: usize,
+    /// Moments that may be in work or wait for cotangents of parameters, if these are made later.
+    deferred: Option<usize>,
+    /// Cotangents of parameters that each moment waits for.
+    behind: RefCell<BTreeMap<Slot, usize>>,
+    /// Counts what is done, so that an operator can tell whether others had something to do.
+    worked: Cell<u64>,
     /// Operators and adjoints that every moment passes on this worker.
     works: Cell<usize>,
     /// How many of them each moment in work has passed.
@@ -27,10 +33,14 @@ pub(crate) struct Admission {
 }
 
 impl Admission {
-    /// At most `limit` moments at once; at least one.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// At most `limit` moments at once, and `deferred` with those that wait for cotangents of
+    /// parameters; at least one.
+    pub(crate) fn new(limit: Option<usize>, deferred: Option<usize>) -> Self {
         Admission {
-            limit: limit.max(1),
+            limit: limit.unwrap_or(usize::MAX).max(1),
+            deferred: deferred.map(|n| n.max(1)),
+            behind: RefCell::default(),
+            worked: Cell::default(),
             works: Cell::default(),
             live: RefCell::default(),
             waiting: RefCell::default(),
@@ -50,8 +60,17 @@ impl Admission {
     /// Whether an operator may work on this moment; `wake` is called when that may have changed.
     pub(crate) fn enter(&self, slot: Slot, wake: &Activator) -> bool {
         let mut live = self.live.borrow_mut();
-        if live.contains_key(&slot) || live.len() < self.limit {
+        let room = || {
+            let behind = self.behind.borrow();
+            let waiting = behind
+                .keys()
+                .filter(|slot| !live.contains_key(slot))
+                .count();
+            self.deferred.is_none_or(|all| live.len() + waiting < all)
+        };
+        if live.contains_key(&slot) || (live.len() < self.limit && room()) {
             live.entry(slot).or_default();
+            self.works();
             return true;
         }
         self.waiting.borrow_mut().push(wake.clone());
@@ -68,6 +87,38 @@ impl Admission {
         if *passed == self.works.get() {
             live.remove(&slot);
             self.waiting.take().iter().for_each(Activator::activate);
+        }
+    }
+
+    /// Whether cotangents of parameters are made later.
+    pub(crate) fn defers(&self) -> bool {
+        self.deferred.is_some()
+    }
+
+    /// Notes that something was done.
+    pub(crate) fn works(&self) {
+        self.worked.set(self.worked.get() + 1);
+    }
+
+    /// What was done so far.
+    pub(crate) fn worked(&self) -> u64 {
+        self.worked.get()
+    }
+
+    /// Counts a cotangent that is made later.
+    pub(crate) fn defer(&self, slot: Slot) {
+        *self.behind.borrow_mut().entry(slot).or_default() += 1;
+    }
+
+    /// Counts a cotangent that was made later.
+    pub(crate) fn caught_up(&self, slot: Slot) {
+        let mut behind = self.behind.borrow_mut();
+        if let Some(left) = behind.get_mut(&slot) {
+            *left -= 1;
+            if *left == 0 {
+                behind.remove(&slot);
+                self.waiting.take().iter().for_each(Activator::activate);
+            }
         }
     }
 }

@@ -1,27 +1,20 @@
 //! The mirrored dataflow: adjoints in the place of operators, from the outputs to the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::sync::Arc;
 
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::progress::frontier::MutableAntichain;
 
 use crate::error::{EngineError, Result};
-use crate::graph::admission::Admission;
+use crate::graph::adjoint::Work;
 use crate::graph::build::{Kind, Node, Rate};
 use crate::graph::collect::sum;
-use crate::graph::forward::{Keeps, expect};
 use crate::graph::remake::Remade;
 use crate::graph::sweep::Sweep;
 use crate::graph::wire::{Streams, Wired, unknown};
-use crate::graph::{Graph, Moment, Operator, Saved, Site, Spec, Value};
-use crate::relayout::{Batches, relayout};
-use crate::shard::{Batch, Shard};
+use crate::graph::{Graph, Moment, Value};
+use crate::relayout::relayout;
+use crate::shard::Batch;
 
 /// Cotangents of one value, by the use they come from: node and input, seeds last.
 type Uses<'s, T> = BTreeMap<(usize, usize), (Stream<'s, T, Batch>, bool)>;
@@ -133,9 +126,18 @@ impl<'s, T: Moment> Mirror<'_, 's, T> {
                 };
                 let keeps = first.ok_or_else(|| late(&node.name))?;
                 let site = graph.site(node, keeps.scope().index());
+                let late = match operator.separable() && !held && self.wired.admission.defers() {
+                    true => node
+                        .inputs
+                        .iter()
+                        .map(|v| graph.of_parameters(*v))
+                        .collect(),
+                    false => vec![false; node.inputs.len()],
+                };
                 let work = Work {
                     operator: Arc::clone(operator),
                     wanted,
+                    late,
                     held,
                     admission: self.wired.admission.of(&site, held),
                     site,
@@ -205,210 +207,4 @@ fn late(name: &str) -> EngineError {
               comes before"
                 .to_owned(),
     }
-}
-
-/// Cotangents of an operator at one moment and key.
-struct Open<T: Moment> {
-    /// One capability per wanted input.
-    capabilities: Vec<Capability<T>>,
-    parts: Vec<Option<Shard>>,
-}
-
-/// The adjoint of one operator.
-struct Work {
-    operator: Arc<dyn Operator>,
-    site: Site,
-    wanted: Vec<bool>,
-    held: bool,
-    admission: Option<Rc<Admission>>,
-}
-
-impl Work {
-    /// Works when all cotangents of a moment and key have come, and the inputs that were made `again`;
-    /// cotangents that have not come when the frontier passes are zero.
-    fn wire<'s, T: Moment>(
-        mut self,
-        keeps: Keeps<'s, T>,
-        ports: Vec<(usize, Stream<'s, T, Batch>)>,
-        again: Vec<(usize, Stream<'s, T, Batch>)>,
-    ) -> Vec<Option<Stream<'s, T, Batch>>> {
-        let mut builder =
-            OperatorBuilder::new(format!("Adjoint of {}", self.site.name), keeps.scope());
-        let mut saves = builder.new_input(keeps, Pipeline);
-        let at: Vec<usize> = ports.iter().map(|(i, _)| *i).collect();
-        let given: Vec<usize> = again.iter().map(|(i, _)| *i).collect();
-        // cotangents, then inputs that were made again
-        let mut inputs: Vec<_> = ports
-            .into_iter()
-            .chain(again)
-            .map(|(_, s)| builder.new_input(s, Pipeline))
-            .collect();
-        let (mut outputs, mut streams) = (Vec::new(), Vec::new());
-        for &wanted in &self.wanted {
-            streams.push(wanted.then(|| {
-                let (output, stream) = builder.new_output::<Batch>();
-                outputs.push(OutputBuilder::<_, Batches>::from(output));
-                stream
-            }));
-        }
-        builder.build(move |capabilities| {
-            drop(capabilities);
-            let mut open: BTreeMap<(T, u64), Open<T>> = BTreeMap::new();
-            let mut saved: BTreeMap<(T, u64), Rc<Saved>> = BTreeMap::new();
-            move |frontiers: &[MutableAntichain<T>]| {
-                let held = self.held;
-                let admission = self.admission.clone();
-                let passed = |slot: &(T, u64)| {
-                    if let Some(admission) = &admission {
-                        admission.pass((slot.0.coordinates(), slot.1));
-                    }
-                };
-                let slot = |time: &T, key: u64| match held {
-                    true => (time.version(), 0),
-                    false => (time.clone(), key),
-                };
-                saves.for_each(|cap, points| {
-                    let Some(time) = cap.stamp().elements().first().cloned() else {
-                        return;
-                    };
-                    for (key, point) in points.drain(..) {
-                        saved.insert(slot(&time, key), point);
-                    }
-                });
-                for (port, input) in inputs.iter_mut().enumerate() {
-                    input.for_each(|cap, batch| {
-                        let Some(time) = cap.stamp().elements().first().cloned() else {
-                            return;
-                        };
-                        for shard in batch.shards.drain(..) {
-                            let entry = open.entry(slot(&time, shard.key)).or_insert_with(|| {
-                                let outs = 0..outputs.len();
-                                Open {
-                                    capabilities: outs.map(|o| cap.delayed(&time, o)).collect(),
-                                    parts: vec![None; at.len() + given.len()],
-                                }
-                            });
-                            entry.parts[port] = Some(shard);
-                        }
-                    });
-                }
-                let closed = |port: usize, slot: &(T, u64)| {
-                    let time = if held { slot.0.last() } else { slot.0.clone() };
-                    !frontiers[port].less_equal(&time)
-                };
-                for slot in open.keys() {
-                    if !saved.contains_key(slot) && closed(0, slot) {
-                        (self.site.moment, self.site.key) = (slot.0.coordinates(), slot.1);
-                        let why = format!(
-                            "a cotangent of key {} came for which there was no forward pass; \
-                             give cotangents the time and key of their outputs",
-                            slot.1
-                        );
-                        panic!("{}", self.site.error(why));
-                    }
-                }
-                let ready: Vec<(T, u64)> = open
-                    .iter()
-                    .filter(|(slot, entry)| {
-                        let parts = entry.parts.iter().enumerate();
-                        saved.contains_key(slot)
-                            && parts.fold(true, |all, (port, part)| {
-                                all && (part.is_some() || closed(port + 1, slot))
-                            })
-                    })
-                    .map(|(slot, _)| slot.clone())
-                    .collect();
-                for slot in ready {
-                    let (Some(entry), Some(point)) = (open.remove(&slot), saved.remove(&slot))
-                    else {
-                        continue;
-                    };
-                    (self.site.moment, self.site.key) = (slot.0.coordinates(), slot.1);
-                    let mut parts = vec![None; self.site.outputs.len()];
-                    let mut came = entry.parts.into_iter();
-                    for (&i, part) in at.iter().zip(&mut came) {
-                        parts[i] = part;
-                    }
-                    for (&i, part) in given.iter().zip(came) {
-                        part.into_iter().for_each(|part| point.take(i, part));
-                    }
-                    let answers = match transposed(
-                        &*self.operator,
-                        &self.site,
-                        &point,
-                        parts,
-                        &self.wanted,
-                    ) {
-                        Ok(answers) => answers,
-                        Err(why) => panic!("{why}"),
-                    };
-                    drop(point);
-                    passed(&slot);
-                    let answers = answers.into_iter().flatten();
-                    for ((mut answer, output), cap) in
-                        answers.zip(&mut outputs).zip(&entry.capabilities)
-                    {
-                        answer.key = slot.1;
-                        output.activate().session(cap).give(answer);
-                    }
-                }
-                saved.retain(|slot, _| {
-                    let waits = open.contains_key(slot)
-                        || (1..frontiers.len()).any(|port| !closed(port, slot));
-                    if !waits {
-                        passed(slot);
-                    }
-                    waits
-                });
-            }
-        });
-        streams
-    }
-}
-
-/// [`Operator::adjoint`] between pieces of the right shapes; cotangents that did not come are zero.
-pub(crate) fn transposed(
-    operator: &dyn Operator,
-    site: &Site,
-    saved: &Saved,
-    cotangents: Vec<Option<Shard>>,
-    wanted: &[bool],
-) -> Result<Vec<Option<Shard>>> {
-    let dual = |spec: &Spec| {
-        if spec.is_real() {
-            spec.dual()
-        } else {
-            Ok(spec.clone())
-        }
-    };
-    let specs = site.outputs.iter().map(dual).collect::<Result<Vec<_>>>()?;
-    let parts: Vec<Shard> = cotangents
-        .into_iter()
-        .zip(&specs)
-        .map(|(part, spec)| part.unwrap_or_else(|| spec.zero(&site.mesh, site.worker, site.key)))
-        .collect();
-    expect(site, &specs, &parts, "cotangent of output")?;
-    if site.absent {
-        let zero = |(spec, wanted): (&Spec, &bool)| match wanted {
-            true => Ok(Some(spec.dual()?.zero(&site.mesh, site.worker, site.key))),
-            false => Ok(None),
-        };
-        return site.inputs.iter().zip(wanted).map(zero).collect();
-    }
-    let mut answers = operator.adjoint(site, saved, &parts, wanted)?;
-    answers.resize(wanted.len(), None);
-    for (i, (answer, &wanted)) in answers.iter_mut().zip(wanted).enumerate() {
-        let spec = &site.inputs[i];
-        match answer {
-            Some(part) if wanted => {
-                let place = format!("cotangent of input {i} of {}", site.name);
-                spec.dual()?.fits(&site.mesh, site.worker, part, &place)?;
-            }
-            None if wanted => {
-                return Err(site.error(format!("its adjoint gave nothing for input {i}")));
-            }
-            _ => *answer = None,
-        }
-    }
-    Ok(answers)
 }

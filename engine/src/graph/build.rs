@@ -251,6 +251,14 @@ impl Graph {
         Ok(())
     }
 
+    /// Whether a value is a parameter, on its way or where it is used.
+    pub(crate) fn of_parameters(&self, value: Value) -> bool {
+        let tensor = &self.values[value.0];
+        let node = &self.nodes[tensor.maker];
+        tensor.held
+            || (matches!(node.kind, Kind::Relayout { .. }) && self.of_parameters(node.inputs[0]))
+    }
+
     /// Whether a value is let go and made again.
     pub(crate) fn remade(&self, value: Value) -> bool {
         self.nodes[self.values[value.0].maker].remade.is_some()

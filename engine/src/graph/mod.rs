@@ -20,6 +20,7 @@
 //! | tensor that is made again ([`Graph::remake`]) | its maker once more, when a cotangent comes |
 //! | operator at one place of an axis | its adjoint there, nothing elsewhere |
 
+mod adjoint;
 mod admission;
 mod backward;
 mod build;

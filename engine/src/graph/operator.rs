@@ -61,6 +61,12 @@ pub trait Operator: Debug + Send + Sync {
         &[]
     }
 
+    /// Whether to answer some inputs of the adjoint first and the others later costs no more than all at
+    /// once: as in products, whose factors have cotangents that have nothing in common.
+    fn separable(&self) -> bool {
+        false
+    }
+
     /// Whether input `input` has a derivative, if its numbers are floating-point. Masks and labels
     /// have none.
     fn differentiable(&self, input: usize) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::error::{EngineError, Result};
-use crate::graph::backward::transposed;
+use crate::graph::adjoint::transposed;
 use crate::graph::build::{Kind, Node};
 use crate::graph::forward::{checked, expect};
 use crate::graph::sweep::Sweep;

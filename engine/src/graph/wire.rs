@@ -48,6 +48,9 @@ pub struct Wiring {
     /// The most moments (and keys) that a worker has in work at once, forward and backward; `None`
     /// takes what comes. Sources then give moments in one order, the same on every worker.
     pub in_flight: Option<usize>,
+    /// Cotangents of parameters are made when a worker has nothing else to do, and this many moments
+    /// at most are in work or wait for that; `None` makes them with the others.
+    pub deferred: Option<usize>,
 }
 
 impl<'s, T: Moment> Wired<'s, T> {
@@ -97,7 +100,7 @@ impl Graph {
             values: Vec::new(),
             keeps: Vec::new(),
             delivery: wiring.delivery,
-            admission: Rc::new(Admission::new(wiring.in_flight.unwrap_or(usize::MAX))),
+            admission: Rc::new(Admission::new(wiring.in_flight, wiring.deferred)),
             outputs: self
                 .outputs()
                 .map(|(name, v)| (name.to_owned(), v))

@@ -119,6 +119,10 @@ impl Operator for Linear {
         &[0, 1]
     }
 
+    fn separable(&self) -> bool {
+        true
+    }
+
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
         let (x, w) = (saved.input(site, 0)?, saved.input(site, 1)?);
         with_real!(site, x.dtype(), T => {

@@ -26,6 +26,9 @@ type Batches = CapacityContainerBuilder<Batch>;
 pub struct Control {
     /// The most micro-batches that a worker has in work at once; then inputs come in their order.
     pub in_flight: Option<usize>,
+    /// Makes cotangents of parameters when a worker has nothing else to do, with so many micro-batches in
+    /// work or waiting for that at most ([`Wiring::deferred`]).
+    pub deferred: Option<usize>,
     /// Asked on every worker when a step is complete; its report says on all of them whether any
     /// worker wants to stop.
     pub stop: Rc<dyn Fn() -> bool>,
@@ -39,6 +42,7 @@ impl Default for Control {
     fn default() -> Self {
         Control {
             in_flight: None,
+            deferred: None,
             stop: Rc::new(|| false),
             saves: Rc::new(|_| false),
             start: None,
@@ -89,6 +93,7 @@ impl Trainable {
         feeds.extend(parameters.iter().map(|(name, s)| (name.clone(), s.clone())));
         let wiring = Wiring {
             in_flight: control.in_flight,
+            deferred: control.deferred,
             ..Wiring::default()
         };
         let wired = self.graph.wire_with(feeds, wiring)?;

@@ -247,6 +247,13 @@ impl Strategy {
         last.saturating_add(self.stages() - 1 - self.stage(worker))
     }
 
+    /// How many micro-batches a worker may have in work or waiting for gradients of parameters, if these
+    /// are made when nothing else is to do and the last stage has `last` in work: as many on every stage
+    /// as 1F1B has on the first (Qi et al. 2023, *Zero bubble pipeline parallelism*, ZB-H1).
+    pub fn deferred(&self, last: usize) -> usize {
+        last.saturating_add(self.stages() - 1)
+    }
+
     /// The layout with the placement that `of` gives each role.
     pub(crate) fn layout(&self, of: impl Fn(Role) -> Placement) -> Layout {
         Layout::new(self.roles.iter().map(|&role| of(role)).collect::<Vec<_>>())

@@ -82,8 +82,8 @@ pub(crate) fn batches(model: &Gpt, steps: usize, micros: usize, samples: usize) 
     (0..steps).map(step).collect()
 }
 
-/// Trains on `batches` with at most `last` micro-batches in work at the last stage, and gathers what
-/// every worker of `fabric` holds in the end.
+/// Trains on `batches` with at most `last` micro-batches in work at the last stage, gradients of
+/// parameters `later` or with the others, and gathers what every worker of `fabric` holds in the end.
 pub(crate) fn train(
     model: &Gpt,
     strategy: &Strategy,
@@ -91,6 +91,7 @@ pub(crate) fn train(
     batches: &[Vec<Micro>],
     fabric: &Fabric,
     last: Option<usize>,
+    later: bool,
 ) -> Result<Learned, EngineError> {
     let samples = batches[0][0].0.len() / model.context;
     let trainable = Arc::new(model.train(samples, DType::F64, strategy)?);
@@ -105,6 +106,7 @@ pub(crate) fn train(
                 let inputs = inputs(scope, &shared, &batches)?;
                 let control = Control {
                     in_flight: last.map(|last| strategy.in_flight(scope.index(), last)),
+                    deferred: later.then(|| strategy.deferred(last.unwrap_or(1))),
                     ..Control::default()
                 };
                 let trained = shared.wire(scope, inputs, &recipe, control)?;

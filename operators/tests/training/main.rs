@@ -19,7 +19,7 @@ const LIMIT: f64 = 1e-10;
 fn on(model: &Gpt, axes: &[(Role, usize)], batches: &[Vec<Micro>]) -> Learned {
     let strategy = Strategy::new(axes).expect("axes with workers");
     let fabric = Fabric::Threads(strategy.mesh().workers());
-    train(model, &strategy, &recipe(), batches, &fabric, None)
+    train(model, &strategy, &recipe(), batches, &fabric, None, false)
         .unwrap_or_else(|e| panic!("{strategy}: {e}"))
 }
 
@@ -188,6 +188,7 @@ fn step_in_few_at_once_has_the_same_bits() {
                 &batches,
                 &Fabric::Threads(4),
                 in_flight,
+                false,
             )
             .unwrap_or_else(|e| panic!("{strategy}, {in_flight:?}: {e}"))
         };
@@ -243,6 +244,7 @@ fn refuse_what_has_no_gradient() {
         &none,
         &Fabric::Threads(2),
         None,
+        false,
     )
     .expect_err("nothing to learn from")
     .to_string();
@@ -259,6 +261,7 @@ fn refuse_what_has_no_gradient() {
         &batches(&model, 4, 1, 2),
         &Fabric::Threads(2),
         None,
+        false,
     )
     .expect_err("it leaves the numbers")
     .to_string();

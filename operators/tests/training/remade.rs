@@ -10,8 +10,16 @@ fn trained(mesh: &str, recompute: bool, micros: usize) -> Learned {
     let strategy = strategy.recomputing(recompute);
     let fabric = Fabric::Threads(strategy.mesh().workers());
     let batches = batches(&model(), 3, micros, 4);
-    train(&model(), &strategy, &recipe(), &batches, &fabric, Some(1))
-        .unwrap_or_else(|e| panic!("{mesh}: {e}"))
+    train(
+        &model(),
+        &strategy,
+        &recipe(),
+        &batches,
+        &fabric,
+        Some(1),
+        false,
+    )
+    .unwrap_or_else(|e| panic!("{mesh}: {e}"))
 }
 
 /// Blocks that are computed twice learn the same bits, on every kind of mesh, and keep less: the inputs

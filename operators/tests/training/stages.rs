@@ -9,8 +9,33 @@ use crate::{near, on};
 fn staged(model: &Gpt, mesh: &str, batches: &[Vec<Micro>], last: Option<usize>) -> Learned {
     let strategy: Strategy = mesh.parse().expect("a mesh");
     let fabric = Fabric::Threads(strategy.mesh().workers());
-    train(model, &strategy, &recipe(), batches, &fabric, last)
+    train(model, &strategy, &recipe(), batches, &fabric, last, false)
         .unwrap_or_else(|e| panic!("{mesh}: {e}"))
+}
+
+/// Gradients of parameters that are made when nothing else is to do have the same bits: on stages, with
+/// everything on one worker, and where they are reduced at every micro-batch or gathered again.
+#[test]
+fn zero_bubble_has_the_same_bits() {
+    let model = model();
+    let many = batches(&model, 3, 6, 2);
+    for mesh in [
+        "data 1",
+        "stage 4",
+        "stage 2 (1 1 1 1)",
+        "stage 2, zero-2 2",
+        "stage 2, zero-3 2",
+        "stage 2, tensor 2",
+    ] {
+        let strategy: Strategy = mesh.parse().expect("a mesh");
+        let fabric = Fabric::Threads(strategy.mesh().workers());
+        let [now, later] = [false, true].map(|later| {
+            train(&model, &strategy, &recipe(), &many, &fabric, Some(1), later)
+                .unwrap_or_else(|e| panic!("{mesh}: {e}"))
+        });
+        assert!(now.reports == later.reports, "{mesh}: reports");
+        assert!(now.parameters == later.parameters, "{mesh}: parameters");
+    }
 }
 
 /// Two and four stages, even, uneven, interleaved and more of them than layers; fewer micro-batches

@@ -6,6 +6,7 @@
 //! a line in [`BENCHES`]. A reference in Python goes to `benches/peers/NAME.py` and is started by
 //! [`peer`].
 
+mod bubbles;
 mod figure;
 mod filters;
 mod ingest;
@@ -92,6 +93,11 @@ pub struct Bench {
 
 /// All benchmarks, by name.
 pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "bubbles",
+        about: "how long stages of a pipeline wait, beside the closed forms of the schedules",
+        run: bubbles::run,
+    },
     Bench {
         name: "filters",
         about: "seconds of ensemble filters on Lorenz-96, beside DAPPER",

@@ -151,6 +151,7 @@ fn wire<'s>(
     let saving = Arc::clone(shared);
     let control = Control {
         in_flight,
+        deferred: (settings.zero_bubble).then(|| settings.strategy.deferred(settings.in_flight)),
         stop: Rc::new(move || stop.is_set()),
         saves: Rc::new(move |report| {
             let settings = &saving.settings;

@@ -71,6 +71,7 @@ struct Model {
 struct Layout {
     mesh: String,
     in_flight: usize,
+    zero_bubble: bool,
     recompute: bool,
 }
 
@@ -126,6 +127,7 @@ pub(crate) struct Settings {
     pub(crate) dtype: DType,
     pub(crate) strategy: Strategy,
     pub(crate) in_flight: usize,
+    pub(crate) zero_bubble: bool,
     pub(crate) batching: Batching,
     pub(crate) recipe: Recipe,
     pub(crate) validation: Validation,
@@ -207,6 +209,7 @@ impl Settings {
             },
             text: raw.text,
             in_flight: raw.layout.in_flight,
+            zero_bubble: raw.layout.zero_bubble,
             validation: raw.validation,
             checkpoint: raw.checkpoint,
             sample: raw.sample,

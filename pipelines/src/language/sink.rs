@@ -16,6 +16,7 @@ use crate::error::{PipelineError, Result};
 use crate::pipeline::Run;
 use crate::plot::{Diagram, Mark};
 use crate::progress::Progress;
+use crate::tensorboard::Events;
 
 const MEND: &str = "choose another directory with --out";
 /// Rows of the table, about.
@@ -68,6 +69,7 @@ struct Scores {
 pub(crate) struct Sink {
     run: Run,
     metrics: BufWriter<File>,
+    events: Events,
     progress: Progress,
     begun: Instant,
     last: Instant,
@@ -137,6 +139,8 @@ impl Sink {
         let mut sink = Sink {
             run: run.clone(),
             metrics: BufWriter::new(file),
+            events: Events::create(&run.out)
+                .map_err(PipelineError::file("write events in", &run.out, MEND))?,
             progress: run.progress("language", steps),
             begun: Instant::now(),
             last: Instant::now(),
@@ -195,7 +199,18 @@ impl Sink {
         // a reader follows the file
         written
             .and_then(|()| self.metrics.flush())
-            .map_err(PipelineError::file("write", &path, MEND))
+            .map_err(PipelineError::file("write", &path, MEND))?;
+        let told = match *metric {
+            Metric::Step { step, bits, norm, rate, .. } => {
+                let numbers = [("bits/training", bits), ("norm", norm), ("rate", rate)];
+                self.events.scalars(step + 1, &numbers)
+            }
+            Metric::Validation { step, bits, .. } => {
+                self.events.scalars(step, &[("bits/validation", bits)])
+            }
+            Metric::Test { step, bits, .. } => self.events.scalars(step, &[("bits/test", bits)]),
+        };
+        told.map_err(PipelineError::file("write events in", &self.run.out, MEND))
     }
 
     /// Takes what has happened.
