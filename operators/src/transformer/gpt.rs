@@ -5,7 +5,7 @@
 //! start smaller by $\sqrt{2 L}$. Groups of heads may share keys and values (Ainslie et al. 2023, *GQA*).
 
 use advect_engine::graph::Value;
-use advect_engine::{DType, Result};
+use advect_engine::{DType, Result, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::Strategy;
@@ -113,6 +113,25 @@ impl Gpt {
         })
     }
 
+    /// The graph of the blocks alone, without tokens: from `x` to `y`, both `[samples, context, width]`,
+    /// parameters named as in [`Gpt::train`].
+    ///
+    /// # Errors
+    /// If the extents do not fit each other.
+    pub fn blocks(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
+        self.check()?;
+        let mut build = Build::new(strategy, dtype);
+        let shape = [samples, self.context, self.width];
+        let spec = Spec::new(shape, dtype, build.residual());
+        let x = build.graph.input("x", spec)?;
+        let y = self.through(&mut build, x)?;
+        build.graph.output("y", y)?;
+        Ok(Trainable {
+            graph: build.graph,
+            parameters: build.parameters,
+        })
+    }
+
     fn logits(&self, samples: usize, build: &mut Build<'_>) -> Result<Value> {
         self.check()?;
         let h = self.width;
@@ -126,15 +145,20 @@ impl Gpt {
         let residual = build.residual();
         let found = build.graph.relayout(found, &residual)?;
         let places = build.beside(places)?;
-        let mut x = build.apply("positions", Bias, &[found, places])?;
-        for layer in 0..self.layers {
-            x = self.attend(build, &format!("block {layer}.attention"), x)?;
-            x = self.feed_forward(build, &format!("block {layer}.feed-forward"), x)?;
-        }
+        let x = build.apply("positions", Bias, &[found, places])?;
+        let x = self.through(build, x)?;
         let x = build.norm("norm", x, h)?;
         let inner = build.inner(None);
         let x = build.graph.relayout(x, &inner)?;
         build.apply("logits", Linear::LAST.transposed(), &[x, table])
+    }
+
+    fn through(&self, build: &mut Build<'_>, mut x: Value) -> Result<Value> {
+        for layer in 0..self.layers {
+            x = self.attend(build, &format!("block {layer}.attention"), x)?;
+            x = self.feed_forward(build, &format!("block {layer}.feed-forward"), x)?;
+        }
+        Ok(x)
     }
 
     fn attend(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {

@@ -6,6 +6,7 @@
 //! a line in [`BENCHES`]. A reference in Python goes to `benches/peers/NAME.py` and is started by
 //! [`peer`].
 
+mod block;
 mod figure;
 mod filters;
 mod ingest;
@@ -91,6 +92,11 @@ pub struct Bench {
 
 /// All benchmarks, by name.
 pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "block",
+        about: "a training step of a transformer block, and attention alone, beside PyTorch",
+        run: block::run,
+    },
     Bench {
         name: "filters",
         about: "seconds of ensemble filters on Lorenz-96, beside DAPPER",
