@@ -13,7 +13,7 @@ use crate::OperatorError;
 use crate::attention::{Attention, AttentionPartial, FinishAttention};
 use crate::loss::{Count, CrossEntropy, MeanSquare, VocabularyPartial};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
-use crate::network::{Add, Bias, Embedding, LayerNorm, Linear, Pointwise};
+use crate::network::{Add, Bias, Embedding, LayerNorm, Linear, Pointwise, Residual};
 use crate::observations::{Corners, Grid, Interpolation, Points};
 
 const SAME: Placement = Placement::Same;
@@ -87,6 +87,43 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([S2, S1])
         .on_line([SUM, SAME])
         .on_plane([[S0, SAME], [SAME, S0]])?;
+    let shifted = Case::new("Linear to heads, shifted", Linear::LAST.shifted())
+        .input(&[4, 5], -1.0..1.0)
+        .input(&[5, 3, 2], -1.0..1.0)
+        .input(&[3, 2], -1.0..1.0)
+        .on_line([S0, SAME, SAME])
+        .on_line([SAME, S1, S0])
+        .on_line([SAME, S2, S1])
+        .on_plane([[S0, SAME], [SAME, S1], [SAME, S0]])?;
+    let then = [Pointwise::Silu, Pointwise::Gelu].map(|f| {
+        Case::new(
+            &format!("Linear, shifted, {f:?}"),
+            Linear::LAST.shifted().then(f),
+        )
+        .input(&[5, 3, 7], -1.0..1.0)
+        .input(&[7, 6], -1.0..1.0)
+        .input(&[6], -1.0..1.0)
+        .on_line([S0, SAME, SAME])
+        .on_line([S1, SAME, SAME])
+        .on_line([SAME, S1, S0])
+        .on_plane([[S0, SAME], [SAME, S1], [SAME, S0]])
+    });
+    let unshifted = Case::new(
+        "Linear by a table, Tanh",
+        Linear::LAST.transposed().then(Pointwise::Tanh),
+    )
+    .input(&[4, 5], -1.0..1.0)
+    .input(&[6, 5], -1.0..1.0)
+    .on_line([S0, SAME])
+    .on_line([SAME, S0]);
+    let residual = Case::new("Residual", Residual)
+        .input(&[5, 7], -1.0..1.0)
+        .input(&[5, 7], -1.0..1.0)
+        .input(&[7], -1.0..1.0)
+        .on_line([S0, S0, SAME])
+        .on_line([S1, S1, S0])
+        .on_line([SAME, SAME, SAME])
+        .on_plane([[S0, S1], [S0, S1], [SAME, S0]])?;
     let positions = Case::new("Bias by position", Bias)
         .input(&[3, 4, 5], -1.0..1.0)
         .input(&[4, 5], -1.0..1.0)
@@ -130,8 +167,13 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([SAME, SAME])
         .on_plane([[S0, SAME], [S0, SAME]])?
         .on_plane([[S1, S0], [S1, S0]])?;
+    let mut linears = vec![linear, from_heads, to_heads, table, shifted, unshifted];
+    for case in then {
+        linears.push(case?);
+    }
     Ok(vec![
-        entry(&["Linear"], vec![linear, from_heads, to_heads, table]),
+        entry(&["Linear"], linears),
+        entry(&["Residual"], vec![residual]),
         entry(&["Bias"], vec![bias, positions]),
         entry(&["LayerNorm"], vec![norm]),
         entry(&["Add"], vec![add]),

@@ -6,6 +6,8 @@
 
 mod finish;
 mod partial;
+mod tile;
+mod view;
 mod whole;
 
 pub use finish::FinishAttention;

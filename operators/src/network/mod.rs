@@ -2,11 +2,12 @@
 //!
 //! | operator | module | layouts |
 //! |---|---|---|
-//! | [`Linear`] | `linear` | data, column and row parallel |
+//! | [`Linear`] | `linear` | data, column and row parallel; with shift and function data and column |
 //! | [`Bias`] | `bias` | as its input |
 //! | [`Embedding`] | `embedding` | data and vocabulary parallel |
 //! | [`LayerNorm`] | `layer_norm` | cut before the last dimension |
 //! | [`Add`] | `add` | as its inputs, sums too |
+//! | [`Residual`] | `residual` | as [`Bias`] |
 //! | [`Pointwise`] | `pointwise` | any but sums |
 
 mod add;
@@ -16,6 +17,7 @@ mod layer_norm;
 mod linear;
 mod pointwise;
 pub(crate) mod real;
+mod residual;
 pub(crate) mod rules;
 
 pub use add::Add;
@@ -24,3 +26,4 @@ pub use embedding::Embedding;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use pointwise::Pointwise;
+pub use residual::Residual;

@@ -13,7 +13,7 @@ use super::build::Build;
 use crate::attention::Attention;
 use crate::loss::{Count, CrossEntropy, VocabularyPartial};
 use crate::network::rules::refuse;
-use crate::network::{Add, Bias, Embedding, Linear, Pointwise};
+use crate::network::{Bias, Embedding, Linear, Pointwise};
 use crate::training::{Initial, Trainable};
 
 /// Spread of first weights.
@@ -173,6 +173,7 @@ impl Gpt {
             &[h, g, r, d],
             1,
             DEVIATION,
+            None,
         )?;
         let kv = build.linear(
             &format!("{name}.key-value"),
@@ -180,6 +181,7 @@ impl Gpt {
             &[h, 2, g, d],
             2,
             DEVIATION,
+            None,
         )?;
         let (queries, keys) = (build.attended(2), build.attended(3));
         let q = build.graph.relayout(q, &queries)?;
@@ -187,13 +189,12 @@ impl Gpt {
         let y = build.apply(name, Attention { causal: true }, &[q, kv])?;
         let heads = build.inner(Some(2));
         let y = build.graph.relayout(y, &heads)?;
-        let y = build.back(
+        build.back(
             &format!("{name}.output"),
-            y,
+            [x, y],
             &[g, r, d, h],
             self.back_deviation(),
-        )?;
-        build.apply(&format!("{name}.residual"), Add, &[x, y])
+        )
     }
 
     fn feed_forward(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {
@@ -201,14 +202,13 @@ impl Gpt {
         let normed = build.norm(&format!("{name}.norm"), x, h)?;
         let inner = build.inner(None);
         let normed = build.graph.relayout(normed, &inner)?;
-        let up = build.linear(&format!("{name}.up"), normed, &[h, f], 1, DEVIATION)?;
         let function = match self.activation {
             Activation::Gelu => Pointwise::Gelu,
             Activation::Silu => Pointwise::Silu,
         };
-        let y = build.apply(&format!("{name}.activation"), function, &[up])?;
-        let y = build.back(&format!("{name}.down"), y, &[f, h], self.back_deviation())?;
-        build.apply(&format!("{name}.residual"), Add, &[x, y])
+        let (up, down) = (format!("{name}.up"), format!("{name}.down"));
+        let y = build.linear(&up, normed, &[h, f], 1, DEVIATION, Some(function))?;
+        build.back(&down, [x, y], &[f, h], self.back_deviation())
     }
 
     fn back_deviation(&self) -> f64 {
