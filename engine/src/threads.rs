@@ -20,8 +20,14 @@ pub fn fix(threads: usize) {
 /// Threads that an operator of one worker may use: what was [fixed](fix), or the cores of this process
 /// over its workers, and at least 1.
 pub fn of_an_operator() -> usize {
-    match ASKED.load(Ordering::Relaxed) {
-        0 => (cores() / WORKERS.load(Ordering::Relaxed).max(1)).max(1),
+    let now = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    share(now(&ASKED), cores(), now(&WORKERS))
+}
+
+/// What was asked for, or the cores of a worker.
+fn share(asked: usize, cores: usize, workers: usize) -> usize {
+    match asked {
+        0 => (cores / workers.max(1)).max(1),
         asked => asked,
     }
 }
@@ -51,5 +57,24 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         WORKERS.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All threads together are no more than the cores, as long as there are no more workers than these.
+    #[test]
+    fn cores_are_shared() {
+        for cores in 1..20 {
+            assert_eq!(share(0, cores, 0), cores, "outside of any job");
+            for workers in 1..=cores {
+                let threads = share(0, cores, workers);
+                assert!(threads * workers <= cores && (threads + 1) * workers > cores);
+            }
+            assert_eq!(share(0, cores, cores + 1), 1);
+            assert_eq!(share(7, cores, 3), 7, "as it was asked for");
+        }
     }
 }

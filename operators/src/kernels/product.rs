@@ -7,9 +7,9 @@ use super::threads::each;
 use crate::network::real::Real;
 
 /// Rows that are taken at once: what is done to a block of a product finds it in the caches.
-pub(crate) const ROWS: usize = 256;
-/// Rows and columns of a task of a product over rows.
-const TILE: [usize; 2] = [256, 512];
+pub(crate) const ROWS: usize = 512;
+/// Rows and columns of a task of a product over rows, at most.
+const TILE: [usize; 2] = [256, 1024];
 
 /// `to = a b` or `to += a b`, times `scale`, on this thread.
 pub(crate) fn multiply<T: Real>(
@@ -39,13 +39,16 @@ pub(crate) fn block_of_rows<T: Real>(x: MatRef<'_, T>, w: MatRef<'_, T>, at: usi
     multiply(y, Accum::Replace, x, w, T::of(1.0));
 }
 
-/// `to += aᵀ b`, by tiles of `to` and in each by blocks of rows.
+/// `to += aᵀ b`, by tiles of `to`.
 pub(crate) fn over_rows<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, to: &mut [T]) {
     let (height, width) = (a.ncols(), b.ncols());
+    // an even number of bands, so that two threads have the same to do
+    let bands = height.div_ceil(TILE[0]).next_multiple_of(2);
+    let tall = height.div_ceil(bands.max(1)).max(1);
     let mut rest = MatMut::from_row_major_slice_mut(to, height, width);
     let mut tiles = Vec::new();
-    for row in (0..height).step_by(TILE[0]) {
-        let (mut band, below) = rest.split_at_row_mut(TILE[0].min(height - row));
+    for row in (0..height).step_by(tall) {
+        let (mut band, below) = rest.split_at_row_mut(tall.min(height - row));
         rest = below;
         for column in (0..width).step_by(TILE[1]) {
             let (tile, beside) = band.split_at_col_mut(TILE[1].min(width - column));
@@ -60,11 +63,7 @@ pub(crate) fn over_rows<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, to: &mut [T
                 a.subcols(row, tile.nrows()),
                 b.subcols(column, tile.ncols()),
             );
-            for first in (0..a.nrows()).step_by(2 * ROWS) {
-                let rows = (2 * ROWS).min(a.nrows() - first);
-                let (a, b) = (a.subrows(first, rows), b.subrows(first, rows));
-                multiply(tile.as_mut(), Accum::Add, a.transpose(), b, T::of(1.0));
-            }
+            multiply(tile.as_mut(), Accum::Add, a.transpose(), b, T::of(1.0));
         },
     );
 }

@@ -50,7 +50,7 @@ pub struct Linear {
 
 const SUM: Placement = Placement::Partial(Monoid::Sum);
 /// Rows whose $\bar u$ is there at once.
-const BAND: usize = 16 * ROWS;
+const BAND: usize = 8 * ROWS;
 
 impl Linear {
     /// Over the last dimension of x.

@@ -3,7 +3,8 @@
 //!
 //! Both sides read the same numbers from files and run in processes of their own, which take turns; the
 //! first turn compares outputs and gradients. Ours is the dataflow of the graph that a training job would
-//! wire. Memory is the peak of what is resident in a process above what was resident before there was any
+//! wire. MKL, which PyTorch multiplies matrices by, keeps to AVX2 on processors that are not Intel's; so there
+//! is a second reference, in which it is told otherwise. Memory is the peak of what is resident in a process above what was resident before there was any
 //! tensor: the kernel's own count, whose peak is reset at that point.
 
 mod files;
@@ -23,6 +24,8 @@ use super::{BenchError, Figure, Options, Report, peer};
 const NAME: &str = "block";
 /// The greatest difference between both sides, relative to the largest entry of a tensor.
 const TOLERANCE: f64 = 1e-4;
+/// Asks the reference to tell MKL that the processor is Intel's.
+const UNLOCKED: &str = "unlocked";
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,8 +113,20 @@ pub(super) fn run(options: &Options, report: &mut Report) -> std::result::Result
         return part.measure(report);
     }
     let (turns, steps) = if options.quick { (1, 2) } else { (3, 4) };
+    let mut attention = Vec::new();
     for case in cases(options.quick) {
-        measure(case, turns, steps, options, report)?;
+        let cost = measure(case, turns, steps, options, report)?;
+        if case.kind == Kind::Attention {
+            attention.push((case, cost));
+        }
+    }
+    if let [(short, little), .., (long, much)] = attention.as_slice() {
+        // linear is the ratio of the lengths, and scores of all pairs would be its square
+        let grown = much.memory / little.memory;
+        let longer = long.positions as f64 / short.positions as f64;
+        let (a, b) = (short.positions, long.positions);
+        let case = format!("memory of attention from {a} to {b} positions / linear");
+        report.give(Figure::new(NAME, case, 100.0 * grown, "%").beside(100.0 * longer));
     }
     Ok(())
 }
@@ -122,7 +137,7 @@ fn measure(
     steps: usize,
     options: &Options,
     report: &mut Report,
-) -> std::result::Result<(), BenchError> {
+) -> std::result::Result<Cost, BenchError> {
     let folder = Folder::new()?;
     folder.write(&step::sources(case).map_err(engine)?)?;
     let mut crews = vec![(1, 1), (1, 2)];
@@ -133,33 +148,39 @@ fn measure(
         .map(|(workers, threads)| Crew { workers, threads })
         .collect();
     let mut ours: Vec<Option<Cost>> = vec![None; crews.len()];
-    let mut theirs: Vec<Option<Cost>> = vec![None; crews.len()];
+    let mut theirs: Vec<[Option<Cost>; 2]> = vec![[None; 2]; crews.len()];
     for turn in 0..turns {
         for (i, &crew) in crews.iter().enumerate() {
             let write = turn == 0 && i == 0;
             let part = Part::new(case, crew, steps, folder.path(), write);
             ours[i] = better(ours[i], cost(&start(&part, options)?));
-            if crew.workers == 1 {
+            if crew.workers > 1 {
+                continue;
+            }
+            for (extra, theirs) in ["", UNLOCKED].into_iter().zip(&mut theirs[i]) {
                 let arguments = part.arguments();
-                let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-                let found = peer(NAME, &arguments, options, report).unwrap_or_default();
-                theirs[i] = better(theirs[i], cost(&found));
-                if write && theirs[i].is_some() {
-                    let apart = folder.difference(TOLERANCE)?;
-                    let what = "largest difference of outputs and gradients to PyTorch";
-                    report.give(Figure::new(NAME, format!("{case}: {what}"), apart, "of 1"));
-                }
+                let words = arguments.iter().map(String::as_str).chain([extra]);
+                let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+                let found = peer(NAME, &words, options, report).unwrap_or_default();
+                *theirs = better(*theirs, cost(&found));
+            }
+            if write && theirs[i][0].is_some() {
+                let apart = folder.difference(TOLERANCE)?;
+                let what = "largest difference of outputs and gradients to PyTorch";
+                report.give(Figure::new(NAME, format!("{case}: {what}"), apart, "of 1"));
             }
         }
     }
-    for ((crew, ours), theirs) in crews.iter().zip(&ours).zip(&theirs) {
+    let mut found = Vec::new();
+    for ((crew, ours), theirs) in crews.iter().zip(ours).zip(&theirs) {
         let ours = ours.ok_or_else(|| BenchError::failed(NAME, "a process gave no figures"))?;
         if crew.workers == 1 {
-            give(case, *crew, ours, *theirs, report);
+            give(case, *crew, ours, theirs, report);
         }
+        found.push(ours);
     }
-    if let [_, Some(threads), Some(workers)] = ours.as_slice() {
-        let what = "2 workers of 1 thread / 1 worker of 2 threads";
+    if let [_, threads, workers] = found.as_slice() {
+        let what = "2 workers of 1 thread / 1 worker of 2";
         let figure = Figure::new(
             NAME,
             format!("{case}: {what}"),
@@ -168,29 +189,37 @@ fn measure(
         );
         report.give(figure.beside(1e3 / threads.time));
     }
-    Ok(())
+    found
+        .first()
+        .copied()
+        .ok_or_else(|| BenchError::failed(NAME, "there is no crew"))
 }
 
-fn give(case: Case, crew: Crew, ours: Cost, theirs: Option<Cost>, report: &mut Report) {
+fn give(case: Case, crew: Crew, ours: Cost, theirs: &[Option<Cost>; 2], report: &mut Report) {
     let threads = match crew.threads {
         1 => "1 thread".to_owned(),
         n => format!("{n} threads"),
     };
-    let rival = if theirs.is_some() { " / PyTorch" } else { "" };
-    let figures = [
-        ("step", ours.time, "ms", theirs.map(|t| t.time)),
-        ("memory", ours.memory, "MB", theirs.map(|t| t.memory)),
-    ];
-    for (what, value, unit, reference) in figures {
-        let figure = Figure::new(
-            NAME,
-            format!("{case}: {what}, {threads}{rival}"),
-            value,
-            unit,
-        );
+    let [as_it_is, unlocked] = theirs;
+    let mut figures = vec![("step", "PyTorch", ours.time, "ms", as_it_is.map(|t| t.time))];
+    if let Some(unlocked) = unlocked {
+        let rival = "PyTorch unlocked";
+        figures.push(("step", rival, ours.time, "ms", Some(unlocked.time)));
+    }
+    figures.push((
+        "memory",
+        "PyTorch",
+        ours.memory,
+        "MB",
+        as_it_is.map(|t| t.memory),
+    ));
+    for (what, rival, value, unit, reference) in figures {
+        let name = format!("{case}: {what}, {threads}");
         report.give(match reference {
-            Some(reference) => figure.beside(reference),
-            None => figure,
+            Some(reference) => {
+                Figure::new(NAME, format!("{name} / {rival}"), value, unit).beside(reference)
+            }
+            None => Figure::new(NAME, name, value, unit),
         });
     }
 }
