@@ -17,6 +17,8 @@ pub(super) struct Tile<T> {
     along: Vec<T>,
     /// A row of d numbers for each query.
     rows: Vec<T>,
+    /// The head at hand.
+    pair: Pair<T>,
 }
 
 /// Keys and values of a head, contiguous.
@@ -27,8 +29,15 @@ pub(super) struct Pair<T> {
 
 impl<T: Real> Pair<T> {
     pub(super) fn of(view: &View, kv: &[T], head: Head) -> Self {
-        let [k, v] = [0, 1].map(|which| view.keys(kv, head, which));
-        Pair { k, v }
+        let mut pair = Pair::zeros(view);
+        pair.take(view, kv, head);
+        pair
+    }
+
+    /// Becomes that of another head.
+    fn take(&mut self, view: &View, kv: &[T], head: Head) {
+        view.keys(kv, head, 0, &mut self.k);
+        view.keys(kv, head, 1, &mut self.v);
     }
 
     /// Zeros for the keys and values of one head.
@@ -39,8 +48,17 @@ impl<T: Real> Pair<T> {
 }
 
 /// Rows of `d` numbers as a matrix.
-pub(super) fn matrix<T: Real>(rows: &[T], d: usize) -> MatRef<'_, T> {
+fn matrix<T: Real>(rows: &[T], d: usize) -> MatRef<'_, T> {
     MatRef::from_row_major_slice(rows, rows.len() / d.max(1), d)
+}
+
+/// Writes rows from `first` on.
+pub(super) fn put<T: Real>(to: &mut MatMut<'_, T>, first: usize, rows: &[T]) {
+    for (i, row) in rows.chunks_exact(to.ncols().max(1)).enumerate() {
+        if let Some(to) = to.as_mut().row_mut(first + i).try_as_row_major_mut() {
+            to.as_slice_mut().copy_from_slice(row);
+        }
+    }
 }
 
 fn matrix_mut<T: Real>(rows: &mut [T], d: usize) -> MatMut<'_, T> {
@@ -57,6 +75,7 @@ impl<T: Real> Tile<T> {
             scores: zeros(scores),
             along: zeros(scores),
             rows: zeros(n * view.d),
+            pair: Pair::zeros(view),
         }
     }
 
@@ -65,12 +84,13 @@ impl<T: Real> Tile<T> {
         &mut self,
         view: &View,
         head: Head,
-        q: &[T],
-        pair: &Pair<T>,
+        [q, kv]: [&[T]; 2],
         mut y: MatMut<'_, T>,
         logs: &mut [T],
     ) {
         let d = view.d;
+        self.pair.take(view, kv, head);
+        let pair = &self.pair;
         for queries in view.query_blocks() {
             let q = view.queries(q, head, &queries);
             let (seen, n) = (&view.seen[queries.clone()], queries.len());
@@ -187,22 +207,19 @@ impl<T: Real> Tile<T> {
         &mut self,
         view: &View,
         head: Head,
-        [q, given, y]: [&[T]; 3],
-        pair: &Pair<T>,
+        [q, kv, given, y]: [&[T]; 4],
         logs: &[T],
         mut to_q: MatMut<'_, T>,
         to: &mut Pair<T>,
     ) {
         let d = view.d;
+        self.pair.take(view, kv, head);
+        let pair = &self.pair;
         for queries in view.query_blocks() {
             let n = queries.len();
             let [q, given, y] = [q, given, y].map(|of| view.queries(of, head, &queries));
             let mut along = [T::of(0.0); QUERIES];
-            let pairs = given.chunks_exact(d.max(1)).zip(y.chunks_exact(d.max(1)));
-            along
-                .iter_mut()
-                .zip(pairs)
-                .for_each(|(along, (a, b))| *along = dot(a, b));
+            dots(&given, &y, &mut along[..n]);
             let rows = &mut self.rows[..n * d];
             rows.fill(T::of(0.0));
             for keys in view.key_blocks(&queries) {
@@ -257,6 +274,14 @@ fn base<T: Real>(high: T) -> T {
 }
 
 wide! {
+    /// Products of rows.
+    fn dots<T: Real>(a: &[T], b: &[T], to: &mut [T]) {
+        let d = (a.len() / to.len().max(1)).max(1);
+        for ((a, b), to) in a.chunks_exact(d).zip(b.chunks_exact(d)).zip(to) {
+            *to = dot(a, b);
+        }
+    }
+
     /// Scores of a block of keys to weights below the highest score so far; what there was before is
     /// brought to the same height.
     fn absorb<T: Real>(

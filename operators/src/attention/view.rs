@@ -12,7 +12,7 @@ use crate::network::real::Real;
 /// Queries and keys that are taken at once: scores, their cotangents and what they are made of fit into
 /// a second-level cache of 1 MiB.
 pub(super) const QUERIES: usize = 128;
-pub(super) const KEYS: usize = 256;
+pub(super) const KEYS: usize = 384;
 
 /// One head: batch, group, head of the group.
 pub(super) type Head = [usize; 3];
@@ -90,13 +90,11 @@ impl View {
     }
 
     /// All keys (0) or values (1) of a head, contiguous.
-    pub(super) fn keys<T: Real>(&self, of: &[T], [b, g, _]: Head, which: usize) -> Vec<T> {
-        let mut rows = Vec::with_capacity(self.t * self.d);
-        for j in 0..self.t {
+    pub(super) fn keys<T: Real>(&self, of: &[T], [b, g, _]: Head, which: usize, to: &mut [T]) {
+        for (j, to) in to.chunks_exact_mut(self.d.max(1)).enumerate() {
             let row = ((b * self.t + j) * 2 + which) * self.g + g;
-            rows.extend_from_slice(&of[row * self.d..][..self.d]);
+            to.copy_from_slice(&of[row * self.d..][..self.d]);
         }
-        rows
     }
 
     /// Rows of every head in a tensor like the queries, in the order of [`View::heads`].

@@ -20,7 +20,7 @@ use advect_engine::graph::{Saved, Site};
 use advect_engine::shard::buffer;
 use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
 
-use super::tile::{Pair, Tile, matrix};
+use super::tile::{Pair, Tile, put};
 use super::view::View;
 use crate::kernels::each_with;
 use crate::network::real::{Real, with_real};
@@ -69,7 +69,7 @@ impl Operator for Attention {
             let heads = view.heads().zip(view.queries_mut(&mut y));
             let heads = heads.zip(logs.chunks_mut(view.n.max(1))).collect();
             each_with(heads, || Tile::new(&view), |tile, ((head, y), logs)| {
-                tile.attend(&view, head, q, &Pair::of(&view, kv, head), y, logs);
+                tile.attend(&view, head, [q, kv], y, logs);
             });
             let y = Shard::new(site.key(), inputs[0].shape.clone(), y.into());
             let bytes = inputs.iter().chain([&y]).map(Shard::bytes_len).sum::<usize>();
@@ -123,11 +123,10 @@ impl Operator for Attention {
             each_with(groups, || Tile::new(&view), |tile, ((mut to_k, mut to_v), heads)| {
                 let mut to = Pair::zeros(&view);
                 for ((head, to_q), logs) in heads {
-                    let pair = Pair::of(&view, kv, head);
-                    tile.transpose(&view, head, [q, given, y], &pair, logs, to_q, &mut to);
+                    tile.transpose(&view, head, [q, kv, given, y], logs, to_q, &mut to);
                 }
-                to_k.copy_from(matrix(&to.k, view.d));
-                to_v.copy_from(matrix(&to.v, view.d));
+                put(&mut to_k, 0, &to.k);
+                put(&mut to_v, 0, &to.v);
             });
             let shard = |like: &Shard, v: Vec<T>| Some(Shard::new(site.key(), like.shape.clone(), v.into()));
             Ok(vec![shard(&kept.q, to_q), shard(&kept.kv, to_kv)])

@@ -54,7 +54,7 @@ impl Operator for LayerNorm {
             let mut moments = vec![(T::of(0.0), T::of(0.0)); x.len() / width];
             let run = run_of_rows(width);
             let tasks = x.chunks(run).zip(y.chunks_mut(run)).zip(moments.chunks_mut(run / width));
-            each(tasks.collect(), |((x, y), moments): ((&[T], &mut [T]), &mut [(T, T)])| {
+            each(tasks.collect(), |((x, y), moments)| {
                 normalize(x, g, b, self.epsilon, y, moments);
             });
             let bytes = inputs[0].bytes_len() + inputs[1].bytes_len() + size_of_val(moments.as_slice());

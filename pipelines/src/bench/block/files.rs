@@ -48,9 +48,9 @@ impl Folder {
             let size = b.iter().fold(0f32, |m, x| m.max(x.abs()));
             let gaps = a.iter().zip(b).map(|(x, y)| (x - y).abs());
             // NaN is a difference
-            let gap = gaps.fold(0f32, |m, g| if g <= m { m } else { g });
+            let gap = gaps.fold(0f32, |m, g| if m.is_nan() || g <= m { m } else { g });
             let relative = f64::from(gap) / f64::from(size);
-            if a.len() != b.len() || !(relative <= tolerance) {
+            if a.len() != b.len() || relative.is_nan() || relative > tolerance {
                 return Err(failed(format!(
                     "'{name}' differs from PyTorch's by {relative:.1e} of its largest entry"
                 )));
