@@ -20,6 +20,7 @@
 //! | [`relayout`](mod@relayout) | plans and their dataflow |
 //! | [`shard`] | tensors as messages |
 //! | [`snapshot`] | everything before a frontier, and outputs that hold each record once |
+//! | [`threads`] | how many threads an operator may use |
 //! | [`time`] | timestamps of training and of assimilation |
 
 pub mod credit;
@@ -36,6 +37,7 @@ pub mod relayout;
 pub mod shard;
 pub mod snapshot;
 pub mod source;
+pub mod threads;
 pub mod time;
 
 pub use credit::{Cargo, Credit, Lent};

@@ -10,10 +10,12 @@ use advect_engine::laws::{Case, Entry};
 use advect_engine::{Edge, Monoid, Overlap, Placement, Result};
 
 use crate::OperatorError;
-use crate::attention::{Attention, AttentionPartial, FinishAttention};
+use crate::attention::{Attention, AttentionPartial, FinishAttention, Rotary};
 use crate::loss::{Count, CrossEntropy, MeanSquare, VocabularyPartial};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
-use crate::network::{Add, Bias, Embedding, LayerNorm, Linear, Pointwise};
+use crate::network::{
+    Add, Bias, Embedding, Gated, LayerNorm, Linear, Pointwise, Residual, RmsNorm,
+};
 use crate::observations::{Corners, Grid, Interpolation, Points};
 
 const SAME: Placement = Placement::Same;
@@ -87,6 +89,43 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([S2, S1])
         .on_line([SUM, SAME])
         .on_plane([[S0, SAME], [SAME, S0]])?;
+    let shifted = Case::new("Linear to heads, shifted", Linear::LAST.shifted())
+        .input(&[4, 5], -1.0..1.0)
+        .input(&[5, 3, 2], -1.0..1.0)
+        .input(&[3, 2], -1.0..1.0)
+        .on_line([S0, SAME, SAME])
+        .on_line([SAME, S1, S0])
+        .on_line([SAME, S2, S1])
+        .on_plane([[S0, SAME], [SAME, S1], [SAME, S0]])?;
+    let then = [Pointwise::Silu, Pointwise::Gelu].map(|f| {
+        Case::new(
+            &format!("Linear, shifted, {f:?}"),
+            Linear::LAST.shifted().then(f),
+        )
+        .input(&[5, 3, 7], -1.0..1.0)
+        .input(&[7, 6], -1.0..1.0)
+        .input(&[6], -1.0..1.0)
+        .on_line([S0, SAME, SAME])
+        .on_line([S1, SAME, SAME])
+        .on_line([SAME, S1, S0])
+        .on_plane([[S0, SAME], [SAME, S1], [SAME, S0]])
+    });
+    let unshifted = Case::new(
+        "Linear by a table, Tanh",
+        Linear::LAST.transposed().then(Pointwise::Tanh),
+    )
+    .input(&[4, 5], -1.0..1.0)
+    .input(&[6, 5], -1.0..1.0)
+    .on_line([S0, SAME])
+    .on_line([SAME, S0]);
+    let residual = Case::new("Residual", Residual)
+        .input(&[5, 7], -1.0..1.0)
+        .input(&[5, 7], -1.0..1.0)
+        .input(&[7], -1.0..1.0)
+        .on_line([S0, S0, SAME])
+        .on_line([S1, S1, S0])
+        .on_line([SAME, SAME, SAME])
+        .on_plane([[S0, S1], [S0, S1], [SAME, S0]])?;
     let positions = Case::new("Bias by position", Bias)
         .input(&[3, 4, 5], -1.0..1.0)
         .input(&[4, 5], -1.0..1.0)
@@ -102,6 +141,21 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([S1, SAME, SAME])
         .on_line([SAME, SAME, SAME])
         .on_plane([[S0, S1], [SAME, SAME], [SAME, SAME]])?;
+    let by_square = Case::new("RmsNorm", RmsNorm { epsilon: 1e-5 })
+        .input(&[4, 3, 6], -2.0..2.0)
+        .input(&[6], 0.5..1.5)
+        .on_line([S0, SAME])
+        .on_line([S1, SAME])
+        .on_line([SAME, SAME])
+        .on_plane([[S0, S1], [SAME, SAME]])?;
+    let gated = [Pointwise::Silu, Pointwise::Gelu].map(|f| {
+        Case::new(&format!("Gated, {f:?}"), Gated(f))
+            .input(&[5, 7], -3.0..3.0)
+            .input(&[5, 7], -1.0..1.0)
+            .on_line([S0, S0])
+            .on_line([SAME, SAME])
+            .on_line([HALO, HALO])
+    });
     let bias = Case::new("Bias", Bias)
         .input(&[5, 7], -1.0..1.0)
         .input(&[7], -1.0..1.0)
@@ -130,10 +184,17 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([SAME, SAME])
         .on_plane([[S0, SAME], [S0, SAME]])?
         .on_plane([[S1, S0], [S1, S0]])?;
+    let mut linears = vec![linear, from_heads, to_heads, table, shifted, unshifted];
+    for case in then {
+        linears.push(case?);
+    }
     Ok(vec![
-        entry(&["Linear"], vec![linear, from_heads, to_heads, table]),
+        entry(&["Linear"], linears),
+        entry(&["Residual"], vec![residual]),
         entry(&["Bias"], vec![bias, positions]),
         entry(&["LayerNorm"], vec![norm]),
+        entry(&["RmsNorm"], vec![by_square]),
+        entry(&["Gated"], gated.to_vec()),
         entry(&["Add"], vec![add]),
         entry(&["Pointwise"], pointwise.to_vec()),
         entry(&["MeanSquare"], vec![loss]),
@@ -173,9 +234,26 @@ fn attention() -> Result<Vec<Entry>> {
             .on_line([SAME, SAME])
             .on_plane([[S0, S2], [S0, S3]])
     });
+    let rotary = |with_values| Rotary {
+        base: 100.0,
+        with_values,
+    };
+    let queries = Case::new("Rotary", rotary(false))
+        .input(&[2, 5, 3, 2, 4], -1.0..1.0)
+        .on_line([S0])
+        .on_line([S1])
+        .on_line([S2])
+        .on_line([SUM])
+        .on_plane([[S1, S2]])?;
+    let keys = Case::new("Rotary beside values", rotary(true))
+        .input(&[2, 5, 2, 3, 4], -1.0..1.0)
+        .on_line([S1])
+        .on_line([S3])
+        .on_plane([[S1, S3]])?;
     let whole = whole.into_iter().collect::<Result<Vec<_>>>()?;
     Ok(vec![
         entry(&["Attention"], whole),
+        entry(&["Rotary"], vec![queries, keys]),
         entry(&["AttentionPartial"], partials),
         entry(&["FinishAttention"], vec![finish]),
     ])

@@ -1,8 +1,9 @@
-//! Networks on many layouts have the gradients of one worker. Three families:
+//! Networks on many layouts have the gradients of one worker. Four families:
 //!
 //! * `gradient_*`: the sharded dataflow against the unsharded one, for every way of cutting.
 //! * `slope_*`: the gradient against differences of the loss.
 //! * `batch_*`: micro-batches of one step against the whole batch.
+//! * `distance_*`: positions enter as differences alone.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +12,7 @@ use advect_engine::laws::{Outcome, Sample, perform};
 use advect_engine::{
     DType, Data, Fabric, Graph, Layout, Mesh, Monoid, Placement, Result, Shard, Spec, Tick,
 };
-use advect_operators::attention::{AttentionPartial, FinishAttention};
+use advect_operators::attention::{AttentionPartial, FinishAttention, Rotary};
 use advect_operators::loss::MeanSquare;
 use advect_operators::network::{Add, Bias, Linear, Pointwise};
 
@@ -335,5 +336,43 @@ fn batch_in_micro_batches_has_the_same_gradient() {
             let want = cotangent(&whole, &reference, name, Tick::default());
             near(&format!("{name}, {kind:?}"), &want, &mean);
         }
+    }
+}
+
+/// One row turned to many positions: the product of two of them depends on their distance alone, and is
+/// that of the row with itself at distance 0; values beside keys stay.
+#[test]
+fn distance_alone_is_left_of_rotary_positions() {
+    let (n, d) = (9, 6);
+    let row = numbers("row", d);
+    for with_values in [false, true] {
+        let copies = if with_values { 2 } else { 1 };
+        let mut graph = Graph::new(Mesh::line("x", 1));
+        let spec = Spec::new([1, n, copies, d], DType::F64, Layout::new([SAME]));
+        let x = graph.input("x", spec).unwrap();
+        let turn = Rotary {
+            base: 50.0,
+            with_values,
+        };
+        let y = graph.apply("turned", turn, &[x]).unwrap();
+        let rows = row.repeat(n * copies);
+        let x = Shard::new(0, vec![1, n, copies, d], rows.into());
+        let sources = BTreeMap::from([("x".to_owned(), vec![x])]);
+        let now = graph.rehearse(&sources, [0, 0], 0).unwrap();
+        let y = now.value(y)[0].elements::<f64>();
+        let at = |p: usize| &y[p * copies * d..][..d];
+        let product = |p: usize, q: usize| at(p).iter().zip(at(q)).map(|(a, b)| a * b).sum::<f64>();
+        for p in 0..n {
+            for q in p..n {
+                assert!(
+                    (product(p, q) - product(0, q - p)).abs() < 1e-12,
+                    "{p} and {q}"
+                );
+            }
+            if with_values {
+                assert_eq!(y[(p * copies + 1) * d..][..d], row);
+            }
+        }
+        assert!((product(0, 3) - product(0, 0)).abs() > 1e-3, "it turns");
     }
 }

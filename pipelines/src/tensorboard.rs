@@ -77,7 +77,9 @@ fn seconds() -> f64 {
 
 /// CRC-32C, turned so that a checksum of checksums is no special case.
 fn masked(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+    crc32c::crc32c(bytes)
+        .rotate_right(15)
+        .wrapping_add(0xa282_ead8)
 }
 
 /// A protocol buffer in the making.
@@ -133,7 +135,9 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory can be made");
         let mut events = Events::create(directory.path()).expect("it is made");
         Events::create(directory.path()).expect("another is made beside it");
-        events.scalars(300, &[("bits", 1.5)]).expect("it is written");
+        events
+            .scalars(300, &[("bits", 1.5)])
+            .expect("it is written");
         let mut names: Vec<_> = std::fs::read_dir(directory.path())
             .expect("it is there")
             .map(|entry| entry.expect("it is there").path())

@@ -36,6 +36,7 @@ pub use sim::Faults;
 
 use crate::error::{EngineError, Result};
 use crate::observe::{Options, Place, Session};
+use crate::threads::Counted;
 
 /// How long a failed worker can go unnoticed by the others of its process.
 pub const NOTICE: Duration = Duration::from_millis(100);
@@ -183,6 +184,7 @@ impl Fabric {
             net,
         } = self.parts(options.job, &alarm)?;
         let (process, peers) = (self.process(), self.workers());
+        let _counted = Counted::new(self.processes_here() * builders.len());
         let place = Place {
             fabric: self.to_string(),
             process,
@@ -286,6 +288,15 @@ impl Fabric {
             #[cfg(feature = "mpi")]
             Fabric::Mpi { job, .. } => job.hosts().to_vec(),
         }
+    }
+
+    /// Processes of the job on the machine of this one.
+    fn processes_here(&self) -> usize {
+        let hosts = self.hosts();
+        let machine = |host: &String| host.rsplit_once(':').map_or(&**host, |(m, _)| m).to_owned();
+        let own = hosts.get(self.process()).map(machine);
+        let here = hosts.iter().filter(|host| Some(machine(host)) == own);
+        here.count().max(1)
     }
 
     fn parts(&self, digest: u64, alarm: &Arc<Alarm>) -> Result<Parts> {

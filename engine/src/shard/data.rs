@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use half::bf16;
 
+use crate::fabric::bulk;
+
 /// Element type of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
@@ -139,6 +141,13 @@ impl Data {
     pub fn get_mut<E: Element>(&mut self) -> Option<&mut Vec<E>> {
         E::vec_mut(self)
     }
+}
+
+/// A vector of `len` elements whose values mean nothing: the caller writes all of them. The memory is that
+/// of a tensor which this worker let go, if there is one of the size.
+pub fn buffer<E: Element>(len: usize) -> Vec<E> {
+    let mut data = bulk::buffer(E::DTYPE, len);
+    data.get_mut().map(std::mem::take).unwrap_or_default()
 }
 
 /// A Rust type that tensors are made of.

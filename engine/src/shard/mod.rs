@@ -7,5 +7,5 @@ mod piece;
 pub(crate) mod pool;
 
 pub use batch::Batch;
-pub use data::{DType, Data, Element};
+pub use data::{DType, Data, Element, buffer};
 pub use piece::Shard;

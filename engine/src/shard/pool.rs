@@ -9,7 +9,7 @@ use crate::memory::prefer_huge_pages;
 /// Buffers from this many bytes on are kept.
 const WORTH: usize = 256 << 10;
 /// Bytes that one process keeps at most; the buffers that lay longest go first.
-const LIMIT: usize = 256 << 20;
+const LIMIT: usize = 1 << 30;
 
 /// Buffers of one process that are free to be used again.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn the_oldest_go_first() {
         let pool = Pool::default();
-        for _ in 0..5 {
+        for _ in 0..=LIMIT / (64 << 20) {
             pool.recycle(&mut Data::zeros(DType::F32, 16 << 20));
         }
         assert_eq!(pool.lock().len(), LIMIT / (64 << 20));

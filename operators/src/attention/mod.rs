@@ -6,8 +6,12 @@
 
 mod finish;
 mod partial;
+mod rotary;
+mod tile;
+mod view;
 mod whole;
 
 pub use finish::FinishAttention;
 pub use partial::AttentionPartial;
+pub use rotary::Rotary;
 pub use whole::Attention;

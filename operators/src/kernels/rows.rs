@@ -41,6 +41,24 @@ pub(crate) fn sum_of<T: Real>(x: &[T], f: impl Fn(T) -> T) -> T {
     fold(lanes, |a, b| a + b)
 }
 
+/// Replaces `x` by $e^{x - top}$, and gives their sum.
+#[inline(always)]
+pub(crate) fn weigh<T: Real>(x: &mut [T], top: T) -> T {
+    let mut lanes = [T::of(0.0); LANES];
+    let mut chunks = x.chunks_exact_mut(LANES);
+    for chunk in chunks.by_ref() {
+        for i in 0..LANES {
+            chunk[i] = (chunk[i] - top).exponential();
+            lanes[i] += chunk[i];
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(chunks.into_remainder()) {
+        *x = (*x - top).exponential();
+        *lane += *x;
+    }
+    fold(lanes, |a, b| a + b)
+}
+
 /// The sum of the products of `x` and `y`.
 #[inline(always)]
 pub(crate) fn dot<T: Real>(x: &[T], y: &[T]) -> T {

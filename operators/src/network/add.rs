@@ -5,7 +5,7 @@ use advect_engine::{Mesh, Monoid, Operator, Placement, Result, Shard, Spec};
 
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
-use crate::kernels::add_rows;
+use crate::kernels::sum_of_both;
 
 /// $z = x + y$; `f32` or `f64`, in any layout that both share, sums included.
 #[derive(Debug, Clone, Copy)]
@@ -53,8 +53,6 @@ impl Operator for Add {
 }
 
 fn plus<T: Real>(site: &Site, inputs: &[Shard]) -> Shard {
-    let mut z = inputs[0].elements::<T>().to_vec();
-    // as one row
-    add_rows(inputs[1].elements::<T>(), &mut z);
+    let z = sum_of_both(inputs[0].elements::<T>(), inputs[1].elements::<T>());
     Shard::new(site.key(), inputs[0].shape.clone(), T::data(z))
 }

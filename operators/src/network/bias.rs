@@ -9,7 +9,7 @@ use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
 
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
-use crate::kernels::{add_rows, add_to_rows};
+use crate::kernels::{sum_of_rows, sum_with_row};
 
 /// $y = x + b$: x `[…, m…]`, b `[m…]`; `f32` or `f64`.
 #[derive(Debug, Clone, Copy)]
@@ -57,8 +57,7 @@ impl Operator for Bias {
         let to_b = with_real!(site, y.dtype(), T => {
             Ok(wanted[1].then(|| {
                 let columns = site.input_shape(1);
-                let mut sums = vec![T::of(0.0); columns.iter().product()];
-                add_rows(y.elements::<T>(), &mut sums);
+                let sums = sum_of_rows(y.elements::<T>(), columns.iter().product());
                 Shard::new(site.key(), columns, sums.into())
             }))
         })?;
@@ -67,8 +66,6 @@ impl Operator for Bias {
 }
 
 fn plus<T: Real>(site: &Site, inputs: &[Shard]) -> Shard {
-    let bias = inputs[1].elements::<T>();
-    let mut y = inputs[0].elements::<T>().to_vec();
-    add_to_rows(&mut y, bias);
+    let y = sum_with_row(inputs[0].elements::<T>(), None, inputs[1].elements());
     Shard::new(site.key(), inputs[0].shape.clone(), T::data(y))
 }

@@ -8,11 +8,12 @@
 //! gradients of g and b are then `Partial(Sum)`. Source: Ba, Kiros and Hinton (2016).
 
 use advect_engine::graph::{Saved, Site};
+use advect_engine::shard::buffer;
 use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
 
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
-use crate::kernels::{dot, sum, sum_of, wide};
+use crate::kernels::{dot, each, run_of_rows, sum, sum_of, total, wide};
 
 /// x `[…, h]`, gain `[h]` and shift `[h]` to `[…, h]`; `f32` or `f64`.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +50,13 @@ impl Operator for LayerNorm {
             let (g, b) = (inputs[1].elements::<T>(), inputs[2].elements::<T>());
             let x = inputs[0].elements::<T>();
             let width = g.len().max(1);
-            let mut y = vec![T::of(0.0); x.len()];
+            let mut y = buffer(x.len());
             let mut moments = vec![(T::of(0.0), T::of(0.0)); x.len() / width];
-            normalize(x, g, b, self.epsilon, &mut y, &mut moments);
+            let run = run_of_rows(width);
+            let tasks = x.chunks(run).zip(y.chunks_mut(run)).zip(moments.chunks_mut(run / width));
+            each(tasks.collect(), |((x, y), moments)| {
+                normalize(x, g, b, self.epsilon, y, moments);
+            });
             let bytes = inputs[0].bytes_len() + inputs[1].bytes_len() + size_of_val(moments.as_slice());
             let kept = Kept { x: inputs[0].clone(), gain: inputs[1].clone(), moments };
             let y = Shard::new(site.key(), inputs[0].shape.clone(), y.into());
@@ -88,11 +93,21 @@ impl Operator for LayerNorm {
         with_real!(site, cotangents[0].dtype(), T => {
             let kept: &Kept<T> = saved.get(site)?;
             let gain = kept.gain.elements::<T>();
-            let width = gain.len();
-            let mut to_x = cotangents[0].elements::<T>().to_vec();
-            let (mut to_gain, mut to_shift) = (vec![T::of(0.0); width], vec![T::of(0.0); width]);
-            let x = kept.x.elements::<T>();
-            transpose(x, &kept.moments, gain, &mut to_x, &mut to_gain, &mut to_shift);
+            let (width, run) = (gain.len(), run_of_rows(gain.len()));
+            let given = cotangents[0].elements::<T>();
+            let mut to_x = buffer(given.len());
+            let tasks = given.chunks(run).zip(to_x.chunks_mut(run));
+            let tasks = tasks.zip(kept.x.elements::<T>().chunks(run));
+            // sums of gain and shift beside each other, by task
+            let mut parts = vec![T::of(0.0); tasks.len().max(1) * 2 * width];
+            let tasks = tasks.zip(kept.moments.chunks(run / width.max(1)));
+            let tasks = tasks.zip(parts.chunks_mut((2 * width).max(1)));
+            each(tasks.collect(), |((((given, to_x), x), moments), parts)| {
+                let (to_gain, to_shift) = parts.split_at_mut(width);
+                transpose(x, moments, gain, given, to_x, to_gain, to_shift);
+            });
+            let mut to_gain = total(parts, 2 * width);
+            let to_shift = to_gain.split_off(width);
             let shard = |shape: &[usize], v: Vec<T>| Some(Shard::new(site.key(), shape.to_vec(), v.into()));
             Ok(vec![
                 shard(&cotangents[0].shape, to_x),
@@ -128,22 +143,30 @@ wide! {
         }
     }
 
-    /// From cotangents of y in `d` to those of x; adds to those of gain and shift.
+    /// From cotangents of y to those of x; adds to those of gain and shift.
     fn transpose<T: Real>(
-        x: &[T], moments: &[(T, T)], gain: &[T], d: &mut [T], to_gain: &mut [T], to_shift: &mut [T],
+        x: &[T],
+        moments: &[(T, T)],
+        gain: &[T],
+        given: &[T],
+        to_x: &mut [T],
+        to_gain: &mut [T],
+        to_shift: &mut [T],
     ) {
         let width = gain.len().max(1);
         let mut hat = vec![T::of(0.0); width];
-        let rows = x.chunks_exact(width).zip(moments).zip(d.chunks_exact_mut(width));
-        for ((x, &(mean, scale)), d) in rows {
+        let rows = x.chunks_exact(width).zip(moments);
+        let rows = rows.zip(given.chunks_exact(width)).zip(to_x.chunks_exact_mut(width));
+        for (((x, &(mean, scale)), given), to_x) in rows {
             standardize(x, mean, scale, &mut hat);
             let sums = to_gain.iter_mut().zip(to_shift.iter_mut());
-            for ((((gain, shift), &hat), d), &g) in sums.zip(&hat).zip(d.iter_mut()).zip(gain) {
-                *gain += *d * hat;
-                *shift += *d;
-                *d *= g;
+            let row = given.iter().zip(to_x.iter_mut()).zip(&hat).zip(gain);
+            for ((gain, shift), (((&d, to_x), &hat), &g)) in sums.zip(row) {
+                *gain = d.times_plus(hat, *gain);
+                *shift += d;
+                *to_x = d * g;
             }
-            centre(d, &hat, scale);
+            centre(to_x, &hat, scale);
         }
     }
 }

@@ -2,25 +2,34 @@
 //!
 //! | operator | module | layouts |
 //! |---|---|---|
-//! | [`Linear`] | `linear` | data, column and row parallel |
+//! | [`Linear`] | `linear` | data, column and row parallel; with shift and function data and column |
 //! | [`Bias`] | `bias` | as its input |
 //! | [`Embedding`] | `embedding` | data and vocabulary parallel |
 //! | [`LayerNorm`] | `layer_norm` | cut before the last dimension |
+//! | [`RmsNorm`] | `rms_norm` | cut before the last dimension |
 //! | [`Add`] | `add` | as its inputs, sums too |
+//! | [`Residual`] | `residual` | as [`Bias`] |
+//! | [`Gated`] | `gated` | as its inputs, but no sums |
 //! | [`Pointwise`] | `pointwise` | any but sums |
 
 mod add;
 mod bias;
 mod embedding;
+mod gated;
 mod layer_norm;
 mod linear;
 mod pointwise;
 pub(crate) mod real;
+mod residual;
+mod rms_norm;
 pub(crate) mod rules;
 
 pub use add::Add;
 pub use bias::Bias;
 pub use embedding::Embedding;
+pub use gated::Gated;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use pointwise::Pointwise;
+pub use residual::Residual;
+pub use rms_norm::RmsNorm;

@@ -1,11 +1,12 @@
 //! Nonlinear functions of each element: $y_i = f(x_i)$, $\bar x_i = f'(x_i)\,\bar y_i$.
 
 use advect_engine::graph::{Rows, Saved, Site};
+use advect_engine::shard::buffer;
 use advect_engine::{Mesh, Operator, Overlap, Placement, Result, Shard, Spec};
 
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
-use crate::kernels::wide;
+use crate::kernels::{RUN, each, wide};
 
 /// A function of each element; `f32` or `f64`, in any layout but sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,9 +60,9 @@ macro_rules! loops {
                     *y = $f(x).0;
                 }
             }
-            fn $along<T: Real>(x: &[T], d: &mut [T]) {
-                for (d, &x) in d.iter_mut().zip(x) {
-                    *d *= $f(x).1;
+            fn $along<T: Real>(x: &[T], d: &[T], y: &mut [T]) {
+                for ((y, &d), &x) in y.iter_mut().zip(d).zip(x) {
+                    *y = d * $f(x).1;
                 }
             }
         }
@@ -73,31 +74,30 @@ loops!(gelu, of_gelu, along_gelu);
 
 impl Pointwise {
     /// $f(x)$ for each element.
-    fn values<T: Real>(self, x: &[T]) -> Vec<T> {
-        let mut y = vec![T::of(0.0); x.len()];
+    pub(crate) fn values<T: Real>(self, x: &[T], y: &mut [T]) {
         match self {
-            Pointwise::Tanh => of_tanh(x, &mut y),
-            Pointwise::Silu => of_silu(x, &mut y),
-            Pointwise::Gelu => of_gelu(x, &mut y),
+            Pointwise::Tanh => of_tanh(x, y),
+            Pointwise::Silu => of_silu(x, y),
+            Pointwise::Gelu => of_gelu(x, y),
         }
-        y
     }
 
     /// $f'(x)\,d$ for each element.
-    fn slopes<T: Real>(self, x: &[T], d: &[T]) -> Vec<T> {
-        let mut y = d.to_vec();
+    pub(crate) fn slopes<T: Real>(self, x: &[T], d: &[T], y: &mut [T]) {
         match self {
-            Pointwise::Tanh => along_tanh(x, &mut y),
-            Pointwise::Silu => along_silu(x, &mut y),
-            Pointwise::Gelu => along_gelu(x, &mut y),
+            Pointwise::Tanh => along_tanh(x, d, y),
+            Pointwise::Silu => along_silu(x, d, y),
+            Pointwise::Gelu => along_gelu(x, d, y),
         }
-        y
     }
 
     fn along(self, site: &Site, saved: &Saved, d: &Shard) -> Result<Shard> {
         let x: &Shard = saved.get(site)?;
         with_real!(site, d.dtype(), T => {
-            let out = self.slopes(x.elements::<T>(), d.elements::<T>());
+            let mut out = buffer(d.len());
+            let runs = x.elements().chunks(RUN).zip(d.elements().chunks(RUN));
+            let runs = runs.zip(out.chunks_mut(RUN)).collect();
+            each(runs, |((x, d), y): ((&[T], &[T]), &mut [T])| self.slopes(x, d, y));
             Ok(Shard::new(site.key(), d.shape.clone(), out.into()))
         })
     }
@@ -124,7 +124,9 @@ impl Operator for Pointwise {
     fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
         let x = &inputs[0];
         let y = with_real!(site, x.dtype(), T => {
-            let y = self.values(x.elements::<T>());
+            let mut y = buffer(x.len());
+            let runs = x.elements().chunks(RUN).zip(y.chunks_mut(RUN)).collect();
+            each(runs, |(x, y): (&[T], &mut [T])| self.values(x, y));
             Ok(Shard::new(site.key(), x.shape.clone(), y.into()))
         })?;
         Ok((vec![y], Saved::new(x.clone(), x.bytes_len())))

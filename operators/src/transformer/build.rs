@@ -4,7 +4,7 @@ use advect_engine::graph::{Rate, Value};
 use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
 
 use super::{Context, Role, Strategy, Zero};
-use crate::network::{Bias, LayerNorm, Linear};
+use crate::network::{LayerNorm, Linear, Pointwise, Residual};
 use crate::training::{Initial, Parameter};
 
 const SAME: Placement = Placement::Same;
@@ -208,7 +208,7 @@ impl<'a> Build<'a> {
         self.graph.apply(name, operator, inputs)
     }
 
-    /// `x W + b`; the shift is that of the columns.
+    /// `f(x W + b)`; the shift is that of the columns.
     pub(super) fn linear(
         &mut self,
         name: &str,
@@ -216,21 +216,22 @@ impl<'a> Build<'a> {
         shape: &[usize],
         cut: usize,
         deviation: f64,
+        then: Option<Pointwise>,
     ) -> Result<Value> {
         let weight = Initial::Normal { deviation };
         let w = self.parameter(&format!("{name}.weight"), shape, Some(cut), weight, x)?;
-        let y = self.with(&format!("{name}.product"), Linear::LAST, x, &[w])?;
         let shift = (&shape[1..], Some(cut - 1));
-        let b = self.parameter(&format!("{name}.bias"), shift.0, shift.1, ZEROS, y)?;
-        self.with(&format!("{name}.shifted"), Bias, y, &[b])
+        let b = self.parameter(&format!("{name}.bias"), shift.0, shift.1, ZEROS, x)?;
+        let plain = Linear::LAST.shifted();
+        let linear = then.map_or(plain, |function| plain.then(function));
+        self.with(name, linear, x, &[w, b])
     }
 
-    /// `y W + b` over the last dimensions of y, the first of which is cut, back in the residual
-    /// stream.
+    /// `x + y W + b` over the last dimensions of y, the first of which is cut, in the residual stream.
     pub(super) fn back(
         &mut self,
         name: &str,
-        y: Value,
+        [x, y]: [Value; 2],
         shape: &[usize],
         deviation: f64,
     ) -> Result<Value> {
@@ -240,7 +241,7 @@ impl<'a> Build<'a> {
         let part = self.with(&format!("{name}.product"), Linear::over(over), y, &[w])?;
         let whole = self.graph.relayout(part, &self.residual())?;
         let b = self.parameter(&format!("{name}.bias"), &shape[over..], None, ZEROS, whole)?;
-        self.with(&format!("{name}.shifted"), Bias, whole, &[b])
+        self.apply(&format!("{name}.residual"), Residual, &[x, whole, b])
     }
 
     /// Layer normalization of the residual stream.

@@ -5,7 +5,7 @@
 //! start smaller by $\sqrt{2 L}$. Groups of heads may share keys and values (Ainslie et al. 2023, *GQA*).
 
 use advect_engine::graph::Value;
-use advect_engine::{DType, Result};
+use advect_engine::{DType, Result, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::Strategy;
@@ -13,7 +13,7 @@ use super::build::Build;
 use crate::attention::Attention;
 use crate::loss::{Count, CrossEntropy, VocabularyPartial};
 use crate::network::rules::refuse;
-use crate::network::{Add, Bias, Embedding, Linear, Pointwise};
+use crate::network::{Bias, Embedding, Linear, Pointwise};
 use crate::training::{Initial, Trainable};
 
 /// Spread of first weights.
@@ -113,6 +113,25 @@ impl Gpt {
         })
     }
 
+    /// The graph of the blocks alone, without tokens: from `x` to `y`, both `[samples, context, width]`,
+    /// parameters named as in [`Gpt::train`].
+    ///
+    /// # Errors
+    /// If the extents do not fit each other.
+    pub fn blocks(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
+        self.check()?;
+        let mut build = Build::new(strategy, dtype);
+        let shape = [samples, self.context, self.width];
+        let spec = Spec::new(shape, dtype, build.residual());
+        let x = build.graph.input("x", spec)?;
+        let y = self.through(&mut build, x)?;
+        build.graph.output("y", y)?;
+        Ok(Trainable {
+            graph: build.graph,
+            parameters: build.parameters,
+        })
+    }
+
     fn logits(&self, samples: usize, build: &mut Build<'_>) -> Result<Value> {
         self.check()?;
         let h = self.width;
@@ -128,7 +147,17 @@ impl Gpt {
         let places = &[self.context, h];
         let places = build.parameter("positions.weight", places, None, start, found)?;
         let places = build.beside(places)?;
-        let mut x = build.with("positions", Bias, found, &[places])?;
+        let x = build.with("positions", Bias, found, &[places])?;
+        let x = self.through(build, x)?;
+        let x = build.go_on(build.last(), x)?;
+        let x = build.norm("norm", x, h)?;
+        let inner = build.inner(None);
+        let x = build.graph.relayout(x, &inner)?;
+        let table = build.used(table, Some(0), x)?;
+        build.with("logits", Linear::LAST.transposed(), x, &[table])
+    }
+
+    fn through(&self, build: &mut Build<'_>, mut x: Value) -> Result<Value> {
         for (layer, stage) in build.places(self.layers)?.into_iter().enumerate() {
             x = build.go_on(stage, x)?;
             let before = build.graph.made();
@@ -136,12 +165,7 @@ impl Gpt {
             x = self.feed_forward(build, &format!("block {layer}.feed-forward"), x)?;
             build.recompute(before, x)?;
         }
-        let x = build.go_on(build.last(), x)?;
-        let x = build.norm("norm", x, h)?;
-        let inner = build.inner(None);
-        let x = build.graph.relayout(x, &inner)?;
-        let table = build.used(table, Some(0), x)?;
-        build.with("logits", Linear::LAST.transposed(), x, &[table])
+        Ok(x)
     }
 
     fn attend(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {
@@ -156,6 +180,7 @@ impl Gpt {
             &[h, g, r, d],
             1,
             DEVIATION,
+            None,
         )?;
         let kv = build.linear(
             &format!("{name}.key-value"),
@@ -163,6 +188,7 @@ impl Gpt {
             &[h, 2, g, d],
             2,
             DEVIATION,
+            None,
         )?;
         let (queries, keys) = (build.attended(2), build.attended(3));
         let q = build.graph.relayout(q, &queries)?;
@@ -170,13 +196,12 @@ impl Gpt {
         let y = build.apply(name, Attention { causal: true }, &[q, kv])?;
         let heads = build.inner(Some(2));
         let y = build.graph.relayout(y, &heads)?;
-        let y = build.back(
+        build.back(
             &format!("{name}.output"),
-            y,
+            [x, y],
             &[g, r, d, h],
             self.back_deviation(),
-        )?;
-        build.apply(&format!("{name}.residual"), Add, &[x, y])
+        )
     }
 
     fn feed_forward(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {
@@ -184,14 +209,13 @@ impl Gpt {
         let normed = build.norm(&format!("{name}.norm"), x, h)?;
         let inner = build.inner(None);
         let normed = build.graph.relayout(normed, &inner)?;
-        let up = build.linear(&format!("{name}.up"), normed, &[h, f], 1, DEVIATION)?;
         let function = match self.activation {
             Activation::Gelu => Pointwise::Gelu,
             Activation::Silu => Pointwise::Silu,
         };
-        let y = build.apply(&format!("{name}.activation"), function, &[up])?;
-        let y = build.back(&format!("{name}.down"), y, &[f, h], self.back_deviation())?;
-        build.apply(&format!("{name}.residual"), Add, &[x, y])
+        let (up, down) = (format!("{name}.up"), format!("{name}.down"));
+        let y = build.linear(&up, normed, &[h, f], 1, DEVIATION, Some(function))?;
+        build.back(&down, [x, y], &[f, h], self.back_deviation())
     }
 
     fn back_deviation(&self) -> f64 {

@@ -6,6 +6,7 @@
 //! a line in [`BENCHES`]. A reference in Python goes to `benches/peers/NAME.py` and is started by
 //! [`peer`].
 
+mod block;
 mod bubbles;
 mod figure;
 mod filters;
@@ -93,6 +94,11 @@ pub struct Bench {
 
 /// All benchmarks, by name.
 pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "block",
+        about: "a training step of a transformer block, and attention alone, beside PyTorch",
+        run: block::run,
+    },
     Bench {
         name: "bubbles",
         about: "how long stages of a pipeline wait, beside the closed forms of the schedules",

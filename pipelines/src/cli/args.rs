@@ -112,6 +112,9 @@ pub(crate) struct FabricArgs {
     /// Which of the hosts this process is, from 0 (or ADVECT_PROCESS)
     #[arg(long, value_name = "P")]
     pub(crate) process: Option<usize>,
+    /// Threads of an operator (default: ADVECT_OPERATOR_THREADS; else the cores over the workers)
+    #[arg(long, value_name = "N")]
+    pub(crate) operator_threads: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -17,6 +17,8 @@ const MOST_WORKERS: usize = 1024;
 /// The fabric of this process.
 pub(crate) fn choose(args: &FabricArgs) -> Result<Fabric> {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let threads = number(args.operator_threads, "ADVECT_OPERATOR_THREADS", &variable)?;
+    advect_engine::threads::fix(threads.unwrap_or(0));
     build(args, &variable)
 }
 
@@ -179,6 +181,7 @@ mod tests {
             fabric: None,
             hosts: None,
             process: None,
+            operator_threads: None,
         }
     }
 

@@ -139,8 +139,11 @@ impl Sink {
         let mut sink = Sink {
             run: run.clone(),
             metrics: BufWriter::new(file),
-            events: Events::create(&run.out)
-                .map_err(PipelineError::file("write events in", &run.out, MEND))?,
+            events: Events::create(&run.out).map_err(PipelineError::file(
+                "write events in",
+                &run.out,
+                MEND,
+            ))?,
             progress: run.progress("language", steps),
             begun: Instant::now(),
             last: Instant::now(),
@@ -201,7 +204,13 @@ impl Sink {
             .and_then(|()| self.metrics.flush())
             .map_err(PipelineError::file("write", &path, MEND))?;
         let told = match *metric {
-            Metric::Step { step, bits, norm, rate, .. } => {
+            Metric::Step {
+                step,
+                bits,
+                norm,
+                rate,
+                ..
+            } => {
                 let numbers = [("bits/training", bits), ("norm", norm), ("rate", rate)];
                 self.events.scalars(step + 1, &numbers)
             }
