@@ -147,7 +147,8 @@ impl Work {
                         let parts = entry.parts.iter().enumerate();
                         saved.contains_key(slot)
                             && parts.fold(true, |all, (port, part)| {
-                                all && (part.is_some() || closed(port + 1, slot))
+                                let zero = port < at.len() && closed(port + 1, slot);
+                                all && (part.is_some() || zero)
                             })
                     })
                     .map(|(slot, _)| slot.clone())
@@ -198,7 +199,7 @@ impl Work {
                 }
                 if let (Some(admission), false) = (&admission, later.is_empty()) {
                     let idle = seen == Some(admission.worked());
-                    if let (true, Some(next)) = (idle, later.pop_front()) {
+                    if let Some(next) = later.pop_front_if(|_| idle) {
                         let Later {
                             slot,
                             capabilities,

@@ -126,7 +126,9 @@ impl<'s, T: Moment> Mirror<'_, 's, T> {
                 };
                 let keeps = first.ok_or_else(|| late(&node.name))?;
                 let site = graph.site(node, keeps.scope().index());
-                let late = match operator.separable() && !held && self.wired.admission.defers() {
+                let admission = self.wired.admission.of(&site, held);
+                let defers = admission.as_ref().is_some_and(|a| a.defers());
+                let late = match defers && operator.separable() {
                     true => node
                         .inputs
                         .iter()
@@ -139,7 +141,7 @@ impl<'s, T: Moment> Mirror<'_, 's, T> {
                     wanted,
                     late,
                     held,
-                    admission: self.wired.admission.of(&site, held),
+                    admission,
                     site,
                 };
                 let made = work.wire(keeps, ports, again).into_iter().enumerate();
