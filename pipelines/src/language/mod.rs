@@ -172,7 +172,7 @@ impl Pipeline for Language {
         if let Some(done) = start
             .as_ref()
             .map(|c| c.progress().step)
-            .filter(|d| *d >= steps)
+            .filter(|d| *d > steps)
         {
             let why = format!("the checkpoint has taken {done}, and this run ends after {steps}");
             return Err(run.config.wrong("training.steps", why).into());
