@@ -236,6 +236,12 @@ impl Layout {
         places.any(|(p, here)| p.absent(here))
     }
 
+    /// Whether the piece of `worker` counts where each is to count once: of equal copies the first does.
+    pub fn counts(&self, mesh: &Mesh, worker: usize) -> bool {
+        let mut places = self.axes.iter().zip(mesh.coordinates(worker));
+        places.all(|(p, here)| *p != Placement::Same || here == 0)
+    }
+
     /// The monoid of the partial axes, if there is one.
     pub(crate) fn monoid(&self) -> Option<Monoid> {
         self.axes.iter().find_map(|p| match p {

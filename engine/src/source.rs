@@ -11,14 +11,16 @@ use std::time::Duration;
 use timely::ExchangeData;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator;
+use timely::dataflow::operators::generic::{self, OutputBuilder};
 use timely::dataflow::{Scope, Stream};
 use timely::progress::Timestamp;
 use timely::scheduling::Activator;
 
 use crate::credit::{Cargo, Credit, Lent, Returned, Wire, lend, loop_back};
+use crate::relayout::Batches;
+use crate::shard::{Batch, Shard};
 
 /// Records read in one go before other operators run.
 const BURST: usize = 1024;
@@ -116,6 +118,24 @@ impl<T: Timestamp> Pace<T> {
             None => true,
         }
     }
+}
+
+/// Gives tensors at their times, all at once, and ends.
+pub fn tensors<'s, T: Timestamp>(
+    scope: Scope<'s, T>,
+    name: &str,
+    tensors: Vec<(T, Shard)>,
+) -> Stream<'s, T, Batch> {
+    generic::source::<_, Batches, _, _>(scope, name, move |capability, _| {
+        let mut rest = Some((capability, tensors));
+        move |output| {
+            if let Some((capability, tensors)) = rest.take() {
+                for (time, shard) in tensors {
+                    output.session(&capability.delayed(&time)).give(shard);
+                }
+            }
+        }
+    })
 }
 
 /// Reads `items` and sends each record to the worker that `route` says (modulo their number),

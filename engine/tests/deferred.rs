@@ -6,13 +6,12 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use advect_engine::graph::{Saved, Site, Streams, Wiring};
+use advect_engine::source::tensors;
 use advect_engine::{
-    Batch, DType, Fabric, Graph, Layout, Mesh, Operator, Placement, Result, Shard, Spec, Tick,
+    DType, Fabric, Graph, Layout, Mesh, Operator, Placement, Result, Shard, Spec, Tick,
 };
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::generic::source;
+use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::{Inspect, Probe};
-use timely::dataflow::{ProbeHandle, Scope, Stream};
 
 /// What an operator did, by chunk and micro-batch.
 type Log = Arc<Mutex<Vec<(char, usize, u64)>>>;
@@ -126,10 +125,11 @@ fn run(
                 false => Shard::new(0, vec![0], Vec::<f64>::new().into()),
             };
             let numbers = (0..micros).map(|i| piece(0, 1.0 + i as f64)).collect();
-            let mut feeds = Streams::from([("x".to_owned(), moments(scope, "x", numbers))]);
+            let mut feeds =
+                Streams::from([("x".to_owned(), tensors(scope, "x", moments(numbers)))]);
             for (chunk, name) in names.iter().enumerate() {
                 let w = vec![piece(chunk % stages, 1.0 + chunk as f64 / 7.0)];
-                feeds.insert(name.clone(), moments(scope, name, w));
+                feeds.insert(name.clone(), tensors(scope, name, moments(w)));
             }
             let wired = graph
                 .wire_with(feeds, wiring)
@@ -163,18 +163,8 @@ fn run(
 }
 
 /// One tensor after the other, each at the next micro-batch.
-fn moments<'s>(scope: Scope<'s, Tick>, name: &str, pieces: Vec<Shard>) -> Stream<'s, Tick, Batch> {
-    source::<_, CapacityContainerBuilder<Batch>, _, _>(scope, name, move |capability, _| {
-        let mut rest = Some((capability, pieces));
-        move |output| {
-            if let Some((capability, pieces)) = rest.take() {
-                for (micro, piece) in (0..).zip(pieces) {
-                    let time = capability.delayed(&Tick::new(0, micro));
-                    output.session(&time).give(piece);
-                }
-            }
-        }
-    })
+fn moments(pieces: Vec<Shard>) -> Vec<(Tick, Shard)> {
+    (0..).map(|micro| Tick::new(0, micro)).zip(pieces).collect()
 }
 
 /// On one worker and on stages, with room for one moment and for more, the gradients have the same bits,

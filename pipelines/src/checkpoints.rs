@@ -15,7 +15,7 @@ use advect_connectors::ConnectorError;
 use advect_connectors::checkpoint::{
     Checkpoint, Manifest, Part, Piece, Progress, Region, at_step, keep_last, steps, write_part,
 };
-use advect_engine::{Data, EngineError, Mesh, Placement, Spec, Tick};
+use advect_engine::{Data, EngineError, Mesh, Spec, Tick};
 use advect_operators::training::{Held, Snapshot, Start};
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
@@ -113,11 +113,7 @@ pub(crate) fn start(checkpoint: &Arc<Checkpoint>, mesh: &Mesh, worker: usize) ->
 
 /// The pieces of a snapshot that `worker` writes: of equal copies the first.
 fn pieces(held: &[Held], mesh: &Mesh, worker: usize) -> Vec<Piece> {
-    let first = |spec: &Spec| {
-        let mut axes = spec.layout.axes.iter().zip(mesh.coordinates(worker));
-        axes.all(|(p, at)| *p != Placement::Same || at == 0)
-    };
-    let mine = held.iter().filter(|held| first(&held.spec));
+    let mine = (held.iter()).filter(|held| held.spec.layout.counts(mesh, worker));
     mine.map(|held| Piece {
         name: name(&held.name, held.slot),
         shape: held.spec.shape.clone(),

@@ -10,8 +10,7 @@ use advect_engine::Fabric;
 use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::language::Language;
 use advect_pipelines::{Pipeline, PipelineError, Run, Stop};
-use advect_tests::free_hosts;
-use serde_json::Value;
+use advect_tests::{curve, free_hosts};
 
 /// A model that learns in seconds.
 const SMALL: [&str; 13] = [
@@ -48,24 +47,6 @@ fn start(fabric: Fabric, out: &Path, set: &[&str], stop: Stop) -> Result<(), Pip
     };
     let _claim = run.claim_out()?;
     Language.run(&run)
-}
-
-/// What, step and loss of every line of the metrics.
-fn curve(out: &Path) -> Vec<(String, u64, f64)> {
-    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("there are metrics");
-    let line = |line: &str| {
-        let value: Value = serde_json::from_str(line).expect("a line is JSON");
-        let what = value["what"]
-            .as_str()
-            .expect("it says what it is")
-            .to_owned();
-        let step = value["step"].as_u64().expect("it has a step");
-        (what, step, value["loss"].as_f64().expect("it has a loss"))
-    };
-    let mut lines: Vec<_> = text.lines().map(line).collect();
-    // a validation may come before or after the next step
-    lines.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-    lines
 }
 
 fn on_mesh(mesh: &str, workers: usize, set: &[&str]) -> Vec<(String, u64, f64)> {

@@ -14,7 +14,7 @@ use advect_operators::transformer::Strategy;
 use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::language::Language;
 use advect_pipelines::{Pipeline, PipelineError, Run, Stop};
-use serde_json::Value;
+use advect_tests::curve;
 
 /// Set for a process that trains: `RESUME DIRECTORY`.
 const CHILD: &str = "ADVECT_TEST_RESUME";
@@ -62,20 +62,6 @@ fn run(mesh: &str, out: &Path, resume: bool, set: &[&str]) -> Result<(), Pipelin
     };
     let _claim = run.claim_out()?;
     Language.run(&run)
-}
-
-/// What, step and loss of every line of the metrics, in the order of the steps.
-fn curve(out: &Path) -> Vec<(String, u64, f64)> {
-    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("there are metrics");
-    let line = |line: &str| {
-        let value: Value = serde_json::from_str(line).expect("a line is JSON");
-        let what = value["what"].as_str().expect("it says what").to_owned();
-        let step = value["step"].as_u64().expect("it has a step");
-        (what, step, value["loss"].as_f64().expect("it has a loss"))
-    };
-    let mut lines: Vec<_> = text.lines().map(line).collect();
-    lines.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
-    lines
 }
 
 fn step(out: &Path, step: u64) -> PathBuf {

@@ -80,14 +80,10 @@ impl Work {
             let mut saved: BTreeMap<(T, u64), Rc<Saved>> = BTreeMap::new();
             let mut later: VecDeque<Later<T>> = VecDeque::new();
             let mut seen = None;
-            let both = |now: bool, late: &bool, wanted: &bool| *wanted && *late != now;
-            let masks = [true, false].map(|now| -> Vec<bool> {
+            let [now, after] = [false, true].map(|late| -> Vec<bool> {
                 let inputs = self.late.iter().zip(&self.wanted);
-                inputs
-                    .map(|(late, wanted)| both(now, late, wanted))
-                    .collect()
+                inputs.map(|(is, wanted)| *wanted && *is == late).collect()
             });
-            let [now, after] = masks;
             let splits = after.contains(&true);
             move |frontiers: &[MutableAntichain<T>]| {
                 let held = self.held;

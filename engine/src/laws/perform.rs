@@ -5,15 +5,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use timely::dataflow::operators::generic::source;
+use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::{Inspect, Probe};
-use timely::dataflow::{ProbeHandle, Scope, Stream};
 
 use crate::error::{EngineError, Result};
 use crate::fabric::Fabric;
-use crate::graph::{Graph, Kept, Moment, Streams, Wiring};
-use crate::relayout::Batches;
-use crate::shard::{Batch, Shard};
+use crate::graph::{Graph, Kept, Streams, Wiring};
+use crate::shard::Shard;
+use crate::source::tensors;
 use crate::time::Tick;
 
 /// Pieces of tensors at one moment and key, by name and worker.
@@ -66,7 +65,7 @@ pub fn perform(
             let names: Vec<String> = graph.sources().map(|(name, _)| name.to_owned()).collect();
             let feeds = names.into_iter().map(|name| {
                 let shards = pick(&samples, context.index, |s| s.sources.get(&name));
-                (name.clone(), feed(scope, &name, shards))
+                (name.clone(), tensors(scope, &name, shards))
             });
             let wired = graph.wire_with(feeds.collect(), wiring)?;
             collect(wired.outputs(), &outputs, &probe);
@@ -77,7 +76,7 @@ pub fn perform(
                     .filter(|name| samples.iter().any(|s| s.seeds.contains_key(name)))
                     .map(|name| {
                         let shards = pick(&samples, context.index, |s| s.seeds.get(&name));
-                        (name.clone(), feed(scope, &name, shards))
+                        (name.clone(), tensors(scope, &name, shards))
                     })
                     .collect();
                 let names: Vec<&str> = wrt.iter().map(String::as_str).collect();
@@ -131,24 +130,6 @@ fn pick<'a>(
             (s.moment, shard)
         })
         .collect()
-}
-
-/// A stream that gives all its tensors at once and ends.
-fn feed<'s, T: Moment>(
-    scope: Scope<'s, T>,
-    name: &str,
-    shards: Vec<(T, Shard)>,
-) -> Stream<'s, T, Batch> {
-    source::<_, Batches, _, _>(scope, name, move |capability, _| {
-        let mut rest = Some((capability, shards));
-        move |output| {
-            if let Some((capability, shards)) = rest.take() {
-                for (time, shard) in shards {
-                    output.session(&capability.delayed(&time)).give(shard);
-                }
-            }
-        }
-    })
 }
 
 fn collect(streams: Streams<'_, Tick>, into: &Rc<RefCell<Found>>, probe: &ProbeHandle<Tick>) {

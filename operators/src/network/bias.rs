@@ -26,14 +26,7 @@ impl Operator for Bias {
             return refuse("Bias", format!("{b} has not the last extents of {x}"));
         }
         let mend = "finish sums of x first, and cut b where x is cut in its dimensions";
-        let layout = layout("Bias", inputs, mend, |on| match (on[0], on[1]) {
-            (Placement::Same, Placement::Same) => Some(Placement::Same),
-            (Placement::Split { dim }, Placement::Split { dim: of_b }) if dim == lead + of_b => {
-                Some(on[0])
-            }
-            (Placement::Split { dim }, Placement::Same) if dim < lead => Some(on[0]),
-            _ => None,
-        })?;
+        let layout = layout("Bias", inputs, mend, |on| beside(on[0], on[1], lead))?;
         Ok(vec![Spec::new(x.shape.clone(), dtype, layout)])
     }
 
@@ -54,15 +47,28 @@ impl Operator for Bias {
         wanted: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
         let y = &cotangents[0];
-        let to_b = with_real!(site, y.dtype(), T => {
-            Ok(wanted[1].then(|| {
-                let columns = site.input_shape(1);
-                let sums = sum_of_rows(y.elements::<T>(), columns.iter().product());
-                Shard::new(site.key(), columns, sums.into())
-            }))
-        })?;
+        let to_b = wanted[1].then(|| to_bias(site, 1, y)).transpose()?;
         Ok(vec![wanted[0].then(|| y.clone()), to_b])
     }
+}
+
+/// The layout of x beside a bias of its dimensions from `lead` on, if they are cut alike.
+pub(super) fn beside(x: Placement, b: Placement, lead: usize) -> Option<Placement> {
+    match (x, b) {
+        (Placement::Same, Placement::Same) => Some(x),
+        (Placement::Split { dim }, Placement::Split { dim: of_b }) if dim == lead + of_b => Some(x),
+        (Placement::Split { dim }, Placement::Same) if dim < lead => Some(x),
+        _ => None,
+    }
+}
+
+/// The cotangent of a bias, input `b` of the operator at `site`, from that of the sum.
+pub(super) fn to_bias(site: &Site, b: usize, sum: &Shard) -> Result<Shard> {
+    with_real!(site, sum.dtype(), T => {
+        let columns = site.input_shape(b);
+        let sums = sum_of_rows(sum.elements::<T>(), columns.iter().product());
+        Ok(Shard::new(site.key(), columns, sums.into()))
+    })
 }
 
 fn plus<T: Real>(site: &Site, inputs: &[Shard]) -> Shard {

@@ -4,11 +4,12 @@
 //! [`Bias`](super::Bias); sums are finished first.
 
 use advect_engine::graph::{Saved, Site};
-use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
+use advect_engine::{Mesh, Operator, Result, Shard, Spec};
 
+use super::bias::{beside, to_bias};
 use super::real::{Real, with_real};
 use super::rules::{layout, reals, refuse};
-use crate::kernels::{sum_of_rows, sum_with_row};
+use crate::kernels::sum_with_row;
 
 /// $z = x + y + b$: x and y `[…, m…]`, b `[m…]`; `f32` or `f64`.
 #[derive(Debug, Clone, Copy)]
@@ -25,14 +26,8 @@ impl Operator for Residual {
             return refuse(NAME, why);
         }
         let mend = "finish sums first, and cut all three alike";
-        let layout = layout(NAME, inputs, mend, |on| match (on[0], on[2]) {
-            _ if on[0] != on[1] => None,
-            (Placement::Same, Placement::Same) => Some(on[0]),
-            (Placement::Split { dim }, Placement::Split { dim: of_b }) if dim == lead + of_b => {
-                Some(on[0])
-            }
-            (Placement::Split { dim }, Placement::Same) if dim < lead => Some(on[0]),
-            _ => None,
+        let layout = layout(NAME, inputs, mend, |on| {
+            beside(on[0], on[2], lead).filter(|_| on[0] == on[1])
         })?;
         Ok(vec![Spec::new(x.shape.clone(), dtype, layout)])
     }
@@ -54,13 +49,7 @@ impl Operator for Residual {
         wanted: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
         let z = &cotangents[0];
-        let to_b = with_real!(site, z.dtype(), T => {
-            Ok(wanted[2].then(|| {
-                let columns = site.input_shape(2);
-                let sums = sum_of_rows(z.elements::<T>(), columns.iter().product());
-                Shard::new(site.key(), columns, sums.into())
-            }))
-        })?;
+        let to_b = wanted[2].then(|| to_bias(site, 2, z)).transpose()?;
         let whole = |wanted: bool| wanted.then(|| z.clone());
         Ok(vec![whole(wanted[0]), whole(wanted[1]), to_b])
     }

@@ -30,14 +30,6 @@ pub(crate) struct Source<'s> {
     pub(crate) slot: usize,
 }
 
-/// Whether `worker` counts its copy of a tensor: of equal copies one is counted.
-pub(crate) fn counts(spec: &Spec, mesh: &Mesh, worker: usize) -> bool {
-    let axes = spec.layout.axes.iter().zip(mesh.coordinates(worker));
-    axes.fold(true, |all, (p, at)| {
-        all && (*p != Placement::Same || at == 0)
-    })
-}
-
 /// The totals of a version that have come so far.
 struct Open {
     /// At the latest moment that gave a part, which is the same on all workers.
@@ -61,7 +53,7 @@ fn tally<'s>(
     let slots = slots(&sources);
     let mut inputs = Vec::new();
     for source in sources {
-        let mine = counts(&source.spec, mesh, worker);
+        let mine = source.spec.layout.counts(mesh, worker);
         inputs.push((
             builder.new_input(source.stream, Pipeline),
             source.slot,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use advect_engine::graph::{Kept, Spec, Streams, Wiring};
-use advect_engine::{Batch, EngineError, Mesh, Placement, Relayout, Result, Shard, Tick, relayout};
+use advect_engine::source::tensors;
+use advect_engine::{Batch, EngineError, Mesh, Placement, Relayout, Result, Tick, relayout};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::{Concat, Concatenate, ConnectLoop, Feedback};
 use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator;
-use timely::dataflow::operators::generic::source;
 use timely::dataflow::{Scope, Stream, StreamVec};
 
 use super::tally::{self, COUNT, LOSS, SQUARES, Source};
@@ -86,7 +86,9 @@ impl Trainable {
         let weights = Weights::first(&self.parameters, &specs, recipe, mesh, worker, start)?;
         let (handle, later) = scope.feedback::<Batch>(Tick::new(1, 0));
         let begin = Tick::new(start.map_or(0, |start| start.steps), 0);
-        let versions = first(scope, begin, weights.shards()).concat(later);
+        let first = weights.shards().into_iter().map(|shard| (begin, shard));
+        let first = tensors(scope, "First values", first.collect());
+        let versions = first.concat(later);
         let names = self.parameters.iter().map(|p| p.name.clone());
         let parameters: Streams<'s, Tick> = names.zip(sort(versions, specs.len())).collect();
         let mut feeds = inputs;
@@ -215,20 +217,6 @@ fn missing(name: &str) -> EngineError {
         operator: "Trainable".to_owned(),
         why: format!("the graph has no '{name}'; a loop needs outputs 'loss' and 'count'"),
     }
-}
-
-/// The first version.
-fn first<'s>(scope: Scope<'s, Tick>, begin: Tick, shards: Vec<Shard>) -> Stream<'s, Tick, Batch> {
-    source::<_, Batches, _, _>(scope, "First values", move |capability, _| {
-        let mut rest = Some((capability, shards));
-        move |output| {
-            if let Some((capability, shards)) = rest.take() {
-                let capability = capability.delayed(&begin);
-                let mut session = output.session(&capability);
-                shards.into_iter().for_each(|shard| session.give(shard));
-            }
-        }
-    })
 }
 
 /// One stream for each key.

@@ -6,13 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use advect_engine::graph::Streams;
-use advect_engine::{Batch, DType, Data, EngineError, Fabric, Shard, Tick};
+use advect_engine::source::tensors;
+use advect_engine::{DType, Data, EngineError, Fabric, Shard, Tick};
 use advect_operators::training::{Control, Fall, Method, Recipe, Report, Schedule, Trainable};
 use advect_operators::transformer::{Activation, Gpt, Strategy};
-use timely::container::CapacityContainerBuilder;
-use timely::dataflow::operators::generic::source;
+use timely::dataflow::Scope;
 use timely::dataflow::operators::{Inspect, Probe};
-use timely::dataflow::{Scope, Stream};
 
 /// One micro-batch: tokens and targets, whole.
 pub(crate) type Micro = (Vec<i64>, Vec<i64>);
@@ -178,25 +177,7 @@ fn inputs<'s>(
                 shards.push((Tick::new(step as u64, micro as u64), piece));
             }
         }
-        feeds.insert(name.to_owned(), feed(scope, name, shards));
+        feeds.insert(name.to_owned(), tensors(scope, name, shards));
     }
     Ok(feeds)
-}
-
-/// A stream that gives its tensors and ends.
-fn feed<'s>(
-    scope: Scope<'s, Tick>,
-    name: &str,
-    shards: Vec<(Tick, Shard)>,
-) -> Stream<'s, Tick, Batch> {
-    source::<_, CapacityContainerBuilder<Batch>, _, _>(scope, name, move |capability, _| {
-        let mut rest = Some((capability, shards));
-        move |output| {
-            if let Some((capability, shards)) = rest.take() {
-                for (time, shard) in shards {
-                    output.session(&capability.delayed(&time)).give(shard);
-                }
-            }
-        }
-    })
 }

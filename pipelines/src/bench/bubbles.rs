@@ -10,14 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use advect_engine::graph::{Saved, Site, Streams, Wiring};
+use advect_engine::source::tensors;
 use advect_engine::{
-    Batch, DType, EngineError, Fabric, Graph, Layout, Mesh, Operator, Placement, Result, Shard,
-    Spec, Tick,
+    DType, EngineError, Fabric, Graph, Layout, Mesh, Operator, Placement, Result, Shard, Spec, Tick,
 };
-use timely::container::CapacityContainerBuilder;
+use timely::dataflow::ProbeHandle;
 use timely::dataflow::operators::Probe;
-use timely::dataflow::operators::generic::source;
-use timely::dataflow::{ProbeHandle, Scope, Stream};
 
 use super::{BenchError, Figure, Options, Report, median};
 
@@ -193,7 +191,8 @@ fn step(case: &Case, micros: usize) -> Result<Duration> {
                 let value = graph.sources().find(|(n, _)| *n == name).map(|(_, v)| v);
                 let spec = graph.spec(value.unwrap_or(x)).clone();
                 let piece = spec.zero(graph.mesh(), scope.index(), 0);
-                (name.to_owned(), moments(scope, name, piece, count))
+                let moments = (0..count as u64).map(|micro| (Tick::new(0, micro), piece.clone()));
+                (name.to_owned(), tensors(scope, name, moments.collect()))
             };
             let mut feeds: Streams<'_, Tick> =
                 parameters.iter().map(|name| feed(name, 1)).collect();
@@ -214,24 +213,4 @@ fn step(case: &Case, micros: usize) -> Result<Duration> {
     outcome?;
     let span = span.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(span.map_or(Duration::ZERO, |(first, last)| last - first))
-}
-
-/// One tensor at each of so many moments of a step.
-fn moments<'s>(
-    scope: Scope<'s, Tick>,
-    name: &str,
-    piece: Shard,
-    count: usize,
-) -> Stream<'s, Tick, Batch> {
-    source::<_, CapacityContainerBuilder<Batch>, _, _>(scope, name, move |capability, _| {
-        let mut rest = Some(capability);
-        move |output| {
-            if let Some(capability) = rest.take() {
-                for micro in 0..count as u64 {
-                    let time = capability.delayed(&Tick::new(0, micro));
-                    output.session(&time).give(piece.clone());
-                }
-            }
-        }
-    })
 }
