@@ -48,5 +48,5 @@ pub use layout::{Edge, Layout, Overlap, Placement};
 pub use mesh::Mesh;
 pub use partial::Monoid;
 pub use relayout::{Relayout, relayout};
-pub use shard::{Batch, DType, Data, Element, Shard};
+pub use shard::{Batch, Canonical, DType, Data, Element, Shard};
 pub use time::{Cycle, Tick};

@@ -6,7 +6,7 @@
 
 use half::bf16;
 
-use crate::shard::{DType, Data, Element};
+use crate::shard::{Canonical, DType, Data, Element};
 
 /// How the copies of a tensor on one mesh axis combine to its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -37,6 +37,7 @@ impl Monoid {
             Data::F64(_) => fill(data.get_mut::<f64>(), row, f64::NEG_INFINITY),
             Data::BF16(_) => fill(data.get_mut::<bf16>(), row, bf16::NEG_INFINITY),
             Data::I64(_) => fill(data.get_mut::<i64>(), row, i64::MIN),
+            Data::Canonical(_) => fill(data.get_mut(), row, Canonical(f64::NEG_INFINITY)),
             Data::I128(_) => fill(data.get_mut::<i128>(), row, i128::MIN),
         }
         data
@@ -46,7 +47,7 @@ impl Monoid {
     pub fn accepts(self, dtype: DType, shape: &[usize]) -> Result<(), String> {
         match self {
             Monoid::Sum | Monoid::Max => Ok(()),
-            Monoid::LogSumExp if !matches!(dtype, DType::F32 | DType::F64) => {
+            Monoid::LogSumExp if !matches!(dtype, DType::F32 | DType::F64 | DType::Canonical) => {
                 Err(format!("(m, l, o) partials are f32 or f64, not {dtype:?}"))
             }
             Monoid::LogSumExp if shape.last().copied().unwrap_or(0) < 2 => Err(format!(
@@ -62,6 +63,8 @@ impl Monoid {
         match (a.dtype(), self) {
             (DType::F32, _) => self.merge_float::<f32>(a, b, run, row),
             (DType::F64, _) => self.merge_float::<f64>(a, b, run, row),
+            // sums of sums on the grid are exact, and merging rows is that of f64
+            (DType::Canonical, _) => self.merge_float::<Canonical>(a, b, run, row),
             (DType::BF16, Monoid::Max) => zip(a, b, run, |x: &mut bf16, y| *x = x.max(y)),
             (DType::BF16, _) => zip(a, b, run, |x: &mut bf16, y| {
                 *x = bf16::from_f32(x.to_f32() + y.to_f32());
@@ -175,6 +178,27 @@ macro_rules! float {
 }
 float!(f32);
 float!(f64);
+
+impl Float for Canonical {
+    fn plus(self, o: Self) -> Self {
+        self + o
+    }
+    fn minus(self, o: Self) -> Self {
+        self - o
+    }
+    fn times(self, o: Self) -> Self {
+        self * o
+    }
+    fn maximum(self, o: Self) -> Self {
+        Canonical(self.0.max(o.0))
+    }
+    fn exponential(self) -> Self {
+        Canonical(self.0.exp())
+    }
+    fn is_neg_infinity(self) -> bool {
+        self.0 == f64::NEG_INFINITY
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,6 @@
 //! The learning curve of `language` is that of the text and the seed, not of the mesh. Three families:
 //!
-//! * `curve_*`: eight meshes, and every fabric, against one worker.
+//! * `curve_*`: eight meshes, and every fabric, against one worker; bit for bit with canonical sums.
 //! * `stop_*`: a run that is asked to stop ends in order, on all workers at the same step.
 //! * `refuse_*`: what cannot run says which key and why.
 
@@ -27,6 +27,18 @@ const SMALL: [&str; 13] = [
     "validation.every=10",
     "validation.samples=20",
     "sample.tokens=8",
+];
+
+/// Meshes of all roles.
+const MESHES: [(&str, usize); 8] = [
+    ("data 2", 2),
+    ("zero-1 2, data 2", 4),
+    ("tensor 4", 4),
+    ("sequence 2, zero-1 2", 4),
+    ("context-gather 3", 3),
+    ("context-heads 2, tensor 2", 4),
+    ("stage 2, zero-2 2", 4),
+    ("zero-3 2, stage 2 (0 1 1 0)", 4),
 ];
 
 fn start(fabric: Fabric, out: &Path, set: &[&str], stop: Stop) -> Result<(), PipelineError> {
@@ -80,18 +92,26 @@ fn curve_of_eight_meshes() {
             loss(0),
             loss(19)
         );
-        for (mesh, workers) in [
-            ("data 2", 2),
-            ("zero-1 2, data 2", 4),
-            ("tensor 4", 4),
-            ("sequence 2, zero-1 2", 4),
-            ("context-gather 3", 3),
-            ("context-heads 2, tensor 2", 4),
-            ("stage 2, zero-2 2", 4),
-            ("zero-3 2, stage 2 (0 1 1 0)", 4),
-        ] {
+        for (mesh, workers) in MESHES {
             overlay(mesh, &alone, &on_mesh(mesh, workers, &[&precision]), limit);
         }
+    }
+}
+
+/// With canonical sums the same meshes, and micro-batches of other sizes, have the bits of one worker; and
+/// the curve is that of double precision.
+#[test]
+fn curve_bit_for_bit() {
+    let canonical = "model.precision=\"canonical\"";
+    let alone = on_mesh("data 1", 1, &[canonical, "samples.micro=16"]);
+    let double = ["model.precision=\"f64\"", "samples.micro=16"];
+    overlay("f64", &on_mesh("data 1", 1, &double), &alone, 1e-7);
+    for (mesh, workers) in MESHES.into_iter().chain([("data 3", 3)]) {
+        let bits = |curve: &[(String, u64, f64)]| -> Vec<u64> {
+            curve.iter().map(|line| line.2.to_bits()).collect()
+        };
+        let other = on_mesh(mesh, workers, &[canonical]);
+        assert_eq!(bits(&alone), bits(&other), "{mesh}: {alone:?} and {other:?}");
     }
 }
 

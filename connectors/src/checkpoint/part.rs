@@ -86,19 +86,19 @@ pub(super) fn dtype_name(dtype: DType) -> &'static str {
         DType::BF16 => "BF16",
         DType::I64 => "I64",
         DType::I128 => "I128",
+        DType::Canonical => "Canonical",
     }
 }
 
 pub(super) fn dtype_named(name: &str) -> Option<DType> {
-    [DType::F32, DType::F64, DType::BF16, DType::I64]
-        .into_iter()
-        .find(|d| dtype_name(*d) == name)
+    let held = |dtype: &DType| stored(*dtype).is_some() && dtype_name(*dtype) == name;
+    DType::ALL.into_iter().find(held)
 }
 
 fn stored(dtype: DType) -> Option<Dtype> {
     match dtype {
         DType::F32 => Some(Dtype::F32),
-        DType::F64 => Some(Dtype::F64),
+        DType::F64 | DType::Canonical => Some(Dtype::F64),
         DType::BF16 => Some(Dtype::BF16),
         DType::I64 => Some(Dtype::I64),
         DType::I128 => None,

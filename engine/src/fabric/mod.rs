@@ -152,6 +152,18 @@ impl Fabric {
         }
     }
 
+    /// Indices of the workers of this process.
+    pub fn local(&self) -> std::ops::Range<usize> {
+        let here = match self {
+            Fabric::Threads(n) | Fabric::Sim { workers: n, .. } => *n,
+            Fabric::Tcp { threads, .. } => *threads,
+            #[cfg(feature = "mpi")]
+            Fabric::Mpi { threads, .. } => *threads,
+        };
+        let first = self.process() * here;
+        first..first + here
+    }
+
     /// Runs `pipeline` on every worker of this process until all its dataflows are done, and
     /// returns the results of this process's workers in order.
     ///

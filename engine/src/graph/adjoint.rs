@@ -45,7 +45,8 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Works when all cotangents of a moment and key have come, and the inputs that were made `again`;
+    /// Works when all cotangents of a moment and key have come, and the inputs that were made `again`, on
+    /// one moment an activation;
     /// cotangents that have not come when the frontier passes are zero. Inputs that are `late` are
     /// answered one at a time when this worker has had nothing else to do for a round.
     pub(crate) fn wire<'s, T: Moment>(
@@ -149,11 +150,13 @@ impl Work {
                     })
                     .map(|(slot, _)| slot.clone())
                     .collect();
-                for slot in ready {
-                    let (Some(entry), Some(point)) = (open.remove(&slot), saved.remove(&slot))
-                    else {
-                        continue;
-                    };
+                if ready.len() > 1 {
+                    wake.activate();
+                }
+                if let Some(slot) = ready.into_iter().next()
+                    && let Some(entry) = open.remove(&slot)
+                    && let Some(point) = saved.remove(&slot)
+                {
                     (self.site.moment, self.site.key) = (slot.0.coordinates(), slot.1);
                     let mut parts = vec![None; self.site.outputs.len()];
                     let mut came = entry.parts.into_iter();

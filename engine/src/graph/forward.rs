@@ -52,7 +52,8 @@ struct Open<T: Moment> {
 }
 
 impl Work {
-    /// Works when all inputs of a moment and key have come, with the parameters of their version; and
+    /// Works when all inputs of a moment and key have come, with the parameters of their version, on one
+    /// moment an activation, the first: so moments pass the graph one behind the other. And
     /// when something has come in `when`, if it is given: then moments for which nothing comes there are
     /// dropped.
     pub(crate) fn wire<'s, T: Moment>(
@@ -149,14 +150,19 @@ impl Work {
                         ready.push((time.clone(), *key));
                     }
                 }
-                for (time, key) in ready {
+                // one moment, that what it makes flows on before the next is begun
+                let more = ready.len() > 1;
+                let first = ready.into_iter().next().filter(|(time, key)| {
+                    let slot = (time.coordinates(), *key);
+                    admission.as_ref().is_none_or(|a| a.enter(slot, &wake))
+                });
+                if let Some((time, key)) = first
+                    && let Some(entry) = open.remove(&(time.clone(), key))
+                {
                     let slot = (time.coordinates(), key);
-                    if (admission.as_ref()).is_some_and(|a| !a.enter(slot, &wake)) {
-                        break;
+                    if more {
+                        wake.activate();
                     }
-                    let Some(entry) = open.remove(&(time.clone(), key)) else {
-                        continue;
-                    };
                     let parts = entry.parts.into_iter().take(count).enumerate();
                     let shards: Vec<Shard> = parts
                         .filter_map(|(port, part)| {

@@ -62,7 +62,10 @@ impl Spec {
 
     /// Whether a derivative with respect to it exists: its numbers are floating-point.
     pub fn is_real(&self) -> bool {
-        matches!(self.dtype, DType::F32 | DType::F64 | DType::BF16)
+        matches!(
+            self.dtype,
+            DType::F32 | DType::F64 | DType::BF16 | DType::Canonical
+        )
     }
 
     /// Whether such a tensor can be on `mesh`.

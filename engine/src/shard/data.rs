@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use half::bf16;
 
+use super::Canonical;
 use crate::fabric::bulk;
 
 /// Element type of a tensor.
@@ -20,23 +21,34 @@ pub enum DType {
     I64 = 3,
     /// Signed 128-bit integer: exact fixed-point sums.
     I128 = 4,
+    /// Double precision whose sums have no order: [`Canonical`].
+    Canonical = 5,
 }
 
 impl DType {
+    /// All types, by their wire codes.
+    pub const ALL: [DType; 6] = [
+        DType::F32,
+        DType::F64,
+        DType::BF16,
+        DType::I64,
+        DType::I128,
+        DType::Canonical,
+    ];
+
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
             DType::BF16 => 2,
             DType::F32 => 4,
-            DType::F64 | DType::I64 => 8,
+            DType::F64 | DType::I64 | DType::Canonical => 8,
             DType::I128 => 16,
         }
     }
 
     /// The type with this wire code, if there is one.
     pub fn from_code(code: u8) -> Option<Self> {
-        [DType::F32, DType::F64, DType::BF16, DType::I64, DType::I128]
-            .into_iter()
+        DType::ALL.into_iter()
             .find(|d| *d as u8 == code)
     }
 }
@@ -54,6 +66,8 @@ pub enum Data {
     I64(Arc<Vec<i64>>),
     /// Exact fixed-point numbers.
     I128(Arc<Vec<i128>>),
+    /// Numbers whose sums have no order.
+    Canonical(Arc<Vec<Canonical>>),
 }
 
 /// Runs `$body` with `$v` bound to the typed vector inside `$data`.
@@ -65,6 +79,7 @@ macro_rules! with_vec {
             Data::BF16($v) => $body,
             Data::I64($v) => $body,
             Data::I128($v) => $body,
+            Data::Canonical($v) => $body,
         }
     };
 }
@@ -78,6 +93,7 @@ impl Data {
             DType::BF16 => vec![bf16::ZERO; len].into(),
             DType::I64 => vec![0i64; len].into(),
             DType::I128 => vec![0i128; len].into(),
+            DType::Canonical => vec![Canonical(0.0); len].into(),
         }
     }
 
@@ -89,6 +105,7 @@ impl Data {
             Data::BF16(_) => DType::BF16,
             Data::I64(_) => DType::I64,
             Data::I128(_) => DType::I128,
+            Data::Canonical(_) => DType::Canonical,
         }
     }
 
@@ -190,6 +207,7 @@ element!(f64, F64);
 element!(bf16, BF16);
 element!(i64, I64);
 element!(i128, I128);
+element!(Canonical, Canonical);
 
 #[cfg(test)]
 mod tests {
@@ -198,7 +216,7 @@ mod tests {
     /// Bytes out and bytes in give the same elements for every type.
     #[test]
     fn bytes_round_trip() {
-        for dtype in [DType::F32, DType::F64, DType::BF16, DType::I64, DType::I128] {
+        for dtype in DType::ALL {
             let mut a = Data::zeros(dtype, 3);
             for (i, b) in a.as_bytes_mut().iter_mut().enumerate() {
                 *b = (i % 60) as u8;
@@ -209,6 +227,6 @@ mod tests {
             assert_eq!(a.bytes_len(), 3 * dtype.size());
             assert_eq!(DType::from_code(dtype as u8), Some(dtype));
         }
-        assert_eq!(DType::from_code(5), None);
+        assert_eq!(DType::from_code(6), None);
     }
 }

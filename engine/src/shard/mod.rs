@@ -1,11 +1,13 @@
 //! Shards: the local pieces of logical tensors, and how they travel.
 
 mod batch;
+mod canonical;
 mod data;
 pub(crate) mod payload;
 mod piece;
 pub(crate) mod pool;
 
 pub use batch::Batch;
+pub use canonical::Canonical;
 pub use data::{DType, Data, Element, buffer};
 pub use piece::Shard;

@@ -5,7 +5,6 @@ use std::ops::Range;
 use faer::{Accum, MatMut, MatRef};
 
 use super::view::{Head, KEYS, QUERIES, View};
-use crate::kernels::product::multiply;
 use crate::kernels::{dot, highest, weigh, wide};
 use crate::network::real::Real;
 
@@ -104,10 +103,10 @@ impl<T: Real> Tile<T> {
                 let k = matrix(&pair.k[part.clone()], d);
                 let scale = T::of(view.scale());
                 let to = matrix_mut(s, keys.len());
-                multiply(to, Accum::Replace, matrix(&q, d), k.transpose(), scale);
+                T::multiply(to, Accum::Replace, matrix(&q, d), k.transpose(), scale);
                 absorb(s, seen, keys.start, rows, top, sums);
                 let (s, v) = (matrix(s, keys.len()), matrix(&pair.v[part], d));
-                multiply(matrix_mut(rows, d), Accum::Add, s, v, T::of(1.0));
+                T::multiply(matrix_mut(rows, d), Accum::Add, s, v, T::of(1.0));
             }
             let states = top.iter().zip(sums).zip(&mut logs[queries.clone()]);
             for (row, ((&top, &mut sum), log)) in rows.chunks_exact_mut(d.max(1)).zip(states) {
@@ -116,9 +115,7 @@ impl<T: Real> Tile<T> {
                 }
                 *log = top + sum.logarithm();
             }
-            y.as_mut()
-                .subrows_mut(queries.start, n)
-                .copy_from(matrix(rows, d));
+            put(&mut y, queries.start, rows);
         }
     }
 
@@ -149,21 +146,21 @@ impl<T: Real> Tile<T> {
                 let (k, dk) = (of(&pair.k[part.clone()]), of(&change.k[part.clone()]));
                 let scale = T::of(view.scale());
                 let len = keys.len();
-                multiply(
+                T::multiply(
                     matrix_mut(s, len),
                     Accum::Replace,
                     of(&q),
                     k.transpose(),
                     scale,
                 );
-                multiply(
+                T::multiply(
                     matrix_mut(ds, len),
                     Accum::Replace,
                     of(&dq),
                     k.transpose(),
                     scale,
                 );
-                multiply(
+                T::multiply(
                     matrix_mut(ds, len),
                     Accum::Add,
                     of(&q),
@@ -185,8 +182,8 @@ impl<T: Real> Tile<T> {
                 }
                 let (v, dv) = (of(&pair.v[part.clone()]), of(&change.v[part]));
                 let (s, ds) = (matrix(s, len), matrix(ds, len));
-                multiply(matrix_mut(rows, d), Accum::Add, ds, v, T::of(1.0));
-                multiply(matrix_mut(rows, d), Accum::Add, s, dv, T::of(1.0));
+                T::multiply(matrix_mut(rows, d), Accum::Add, ds, v, T::of(1.0));
+                T::multiply(matrix_mut(rows, d), Accum::Add, s, dv, T::of(1.0));
             }
             let outputs = rows
                 .chunks_exact_mut(d.max(1))
@@ -196,9 +193,7 @@ impl<T: Real> Tile<T> {
                     .zip(y)
                     .for_each(|(row, &y)| *row += -(total * y));
             }
-            dy.as_mut()
-                .subrows_mut(queries.start, n)
-                .copy_from(matrix(rows, d));
+            put(&mut dy, queries.start, rows);
         }
     }
 
@@ -231,14 +226,14 @@ impl<T: Real> Tile<T> {
                 let of = |rows| matrix::<T>(rows, d);
                 let (k, v) = (of(&pair.k[part.clone()]), of(&pair.v[part.clone()]));
                 let (scale, one, len) = (T::of(view.scale()), T::of(1.0), keys.len());
-                multiply(
+                T::multiply(
                     matrix_mut(s, len),
                     Accum::Replace,
                     of(&q),
                     k.transpose(),
                     scale,
                 );
-                multiply(
+                T::multiply(
                     matrix_mut(ds, len),
                     Accum::Replace,
                     of(&given),
@@ -249,14 +244,12 @@ impl<T: Real> Tile<T> {
                 through(s, ds, seen, keys.start, &logs[queries.clone()], &along[..n]);
                 let (s, ds) = (matrix(s, len), matrix(ds, len));
                 let to_v = matrix_mut(&mut to.v[part.clone()], d);
-                multiply(to_v, Accum::Add, s.transpose(), of(&given), one);
-                multiply(matrix_mut(rows, d), Accum::Add, ds, k, scale);
+                T::multiply(to_v, Accum::Add, s.transpose(), of(&given), one);
+                T::multiply(matrix_mut(rows, d), Accum::Add, ds, k, scale);
                 let to_k = matrix_mut(&mut to.k[part], d);
-                multiply(to_k, Accum::Add, ds.transpose(), of(&q), scale);
+                T::multiply(to_k, Accum::Add, ds.transpose(), of(&q), scale);
             }
-            to_q.as_mut()
-                .subrows_mut(queries.start, n)
-                .copy_from(matrix(rows, d));
+            put(&mut to_q, queries.start, rows);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! polynomials everywhere, products are fused by definition, and sums have a fixed number of lanes. So
 //! the numbers are the same on every processor.
 
+pub(crate) mod canonical;
 mod elementary;
 pub(crate) mod product;
 mod rows;

@@ -1,7 +1,6 @@
 //! Products of matrices with many rows, shared between threads.
 
-use faer::linalg::matmul::matmul;
-use faer::{Accum, MatMut, MatRef, Par};
+use faer::{Accum, MatMut, MatRef};
 
 use super::threads::each;
 use crate::network::real::Real;
@@ -10,17 +9,6 @@ use crate::network::real::Real;
 pub(crate) const ROWS: usize = 512;
 /// Rows and columns of a task of a product over rows, at most.
 const TILE: [usize; 2] = [256, 1024];
-
-/// `to = a b` or `to += a b`, times `scale`, on this thread.
-pub(crate) fn multiply<T: Real>(
-    to: MatMut<'_, T>,
-    how: Accum,
-    a: MatRef<'_, T>,
-    b: MatRef<'_, T>,
-    scale: T,
-) {
-    matmul(to, how, a, b, scale, Par::Seq);
-}
 
 /// `y = x w`, by blocks of rows.
 pub(crate) fn by_rows<T: Real>(x: MatRef<'_, T>, w: MatRef<'_, T>, y: &mut [T]) {
@@ -36,7 +24,7 @@ pub(crate) fn block_of_rows<T: Real>(x: MatRef<'_, T>, w: MatRef<'_, T>, at: usi
     let (rows, width) = (y.len() / w.ncols().max(1), w.ncols());
     let y = MatMut::from_row_major_slice_mut(y, rows, width);
     let x = x.subrows(at * ROWS, rows);
-    multiply(y, Accum::Replace, x, w, T::of(1.0));
+    T::multiply(y, Accum::Replace, x, w, T::of(1.0));
 }
 
 /// `to += aᵀ b`, by tiles of `to`.
@@ -63,7 +51,7 @@ pub(crate) fn over_rows<T: Real>(a: MatRef<'_, T>, b: MatRef<'_, T>, to: &mut [T
                 a.subcols(row, tile.nrows()),
                 b.subcols(column, tile.ncols()),
             );
-            multiply(tile.as_mut(), Accum::Add, a.transpose(), b, T::of(1.0));
+            T::multiply(tile.as_mut(), Accum::Add, a.transpose(), b, T::of(1.0));
         },
     );
 }

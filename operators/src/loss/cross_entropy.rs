@@ -51,10 +51,10 @@ impl Operator for CrossEntropy {
         with_real!(site, inputs[0].dtype(), T => {
             let hits = inputs[1].elements::<T>();
             let terms = points::<T>(inputs).zip(hits);
-            let loss = terms.fold(T::of(0.0), |sum, ((row, there), &hit)| match there {
-                true => sum + (row[0] + row[1].logarithm() - hit),
-                false => sum,
-            });
+            let mut loss = T::of(0.0);
+            for ((row, _), &hit) in terms.filter(|((_, there), _)| *there) {
+                loss += row[0] + row[1].logarithm() - hit;
+            }
             let loss = Shard::new(site.key(), vec![], vec![loss].into());
             Ok((vec![loss], Saved::new(kept, bytes)))
         })

@@ -36,7 +36,7 @@ impl Operator for MeanSquare {
         with_real!(site, inputs[0].dtype(), T => {
             let pairs = inputs[0].elements::<T>().iter().zip(inputs[1].elements::<T>());
             let apart: Vec<T> = pairs.map(|(&x, &y)| x - y).collect();
-            let squares = apart.iter().fold(T::of(0.0), |sum, &d| sum + d * d);
+            let squares = apart.iter().fold(T::of(0.0), |sum, &d| d.times_plus(d, sum));
             let loss = vec![squares * T::of(0.5) * weight::<T>(site)];
             let kept = Shard::new(site.key(), inputs[0].shape.clone(), apart.into());
             let bytes = kept.bytes_len();

@@ -106,8 +106,8 @@ impl Operator for LayerNorm {
                 let (to_gain, to_shift) = parts.split_at_mut(width);
                 transpose(x, moments, gain, given, to_x, to_gain, to_shift);
             });
-            let mut to_gain = total(parts, 2 * width);
-            let to_shift = to_gain.split_off(width);
+            let sums = total(parts, 2 * width);
+            let [to_gain, to_shift] = [&sums[..width], &sums[width..]].map(<[T]>::to_vec);
             let shard = |shape: &[usize], v: Vec<T>| Some(Shard::new(site.key(), shape.to_vec(), v.into()));
             Ok(vec![
                 shard(&cotangents[0].shape, to_x),

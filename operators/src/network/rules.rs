@@ -22,8 +22,11 @@ pub(crate) fn reals(operator: &str, inputs: &[Spec], ranks: &[usize]) -> Result<
         if spec.shape.len() < rank {
             return refuse(operator, format!("{spec} has fewer than {rank} dimensions"));
         }
-        if !matches!(spec.dtype, DType::F32 | DType::F64) || spec.dtype != inputs[0].dtype {
-            let why = format!("{spec}: all inputs are f32, or all are f64; convert them first");
+        let real = matches!(spec.dtype, DType::F32 | DType::F64 | DType::Canonical);
+        if !real || spec.dtype != inputs[0].dtype {
+            let why = format!(
+                "{spec}: all inputs are f32, or all f64, or all canonical; convert them first"
+            );
             return refuse(operator, why);
         }
     }

@@ -8,7 +8,7 @@ use advect_engine::{Data, Mesh, Shard, Spec};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::network::real::Real;
+use crate::network::real::{Real, as_real};
 
 /// Words of 32 bits that an element takes.
 const WORDS: u128 = 4;
@@ -41,11 +41,12 @@ impl Initial {
     /// # Ok::<(), advect_engine::EngineError>(())
     /// ```
     pub fn piece(&self, seed: u64, name: &str, spec: &Spec, mesh: &Mesh, worker: usize) -> Shard {
-        let data = match spec.dtype {
-            advect_engine::DType::F32 => self.numbers::<f32>(seed, name, spec, mesh, worker),
-            _ => self.numbers::<f64>(seed, name, spec, mesh, worker),
-        };
-        Shard::new(0, spec.local_shape(mesh, worker), data)
+        let numbers =
+            as_real!(spec.dtype, T => self.numbers::<T>(seed, name, spec, mesh, worker));
+        let shape = spec.local_shape(mesh, worker);
+        let zeros = || Data::zeros(spec.dtype, shape.iter().product());
+        let data = numbers.unwrap_or_else(zeros);
+        Shard::new(0, shape, data)
     }
 
     fn numbers<T: Real>(

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use advect_engine::graph::Moment;
 use advect_engine::{
-    Batch, DType, Layout, Mesh, Monoid, Placement, Result, Shard, Spec, Tick, relayout,
+    Batch, Canonical, DType, Layout, Mesh, Monoid, Placement, Result, Shard, Spec, Tick, relayout,
 };
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::Stream;
@@ -15,11 +15,23 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-/// Where loss, count and the wish to stop stand among the totals; squares of gradients follow.
+/// Where loss, count and the wish to stop stand among the totals; squares of gradients follow, each in
+/// two parts that are added up for themselves.
 pub(crate) const LOSS: usize = 0;
 pub(crate) const COUNT: usize = 1;
 pub(crate) const STOP: usize = 2;
-pub(crate) const SQUARES: usize = 3;
+const SQUARES: usize = 3;
+
+/// Where the squares of gradient `number` stand.
+pub(crate) fn squares_of(number: usize) -> usize {
+    SQUARES + 2 * number
+}
+
+/// The squares of all gradients.
+pub(crate) fn squares(totals: &[f64]) -> Vec<f64> {
+    let parts = totals[SQUARES..].chunks_exact(2);
+    parts.map(|parts| parts[0] + parts[1]).collect()
+}
 
 /// What is added to one total.
 pub(crate) struct Source<'s> {
@@ -35,7 +47,7 @@ struct Open {
     /// At the latest moment that gave a part, which is the same on all workers.
     capability: Capability<Tick>,
     totals: Vec<f64>,
-    /// Parts of the slots from [`SQUARES`] on.
+    /// Gradients whose squares have come.
     gradients: usize,
 }
 
@@ -81,8 +93,12 @@ fn tally<'s>(
                             entry.capability = cap.delayed(&time, 0);
                         }
                         entry.gradients += usize::from(*slot >= SQUARES);
-                        if *mine {
-                            entry.totals[*slot] += add_up(&shard, *slot >= SQUARES);
+                        if *mine && *slot >= SQUARES {
+                            let squares = add_squares(&shard);
+                            (entry.totals[*slot..].iter_mut().zip(squares))
+                                .for_each(|(total, part)| *total += part);
+                        } else if *mine {
+                            entry.totals[*slot] += add_up(&shard);
                         }
                     }
                 });
@@ -96,7 +112,7 @@ fn tally<'s>(
                     .all(|((_, slot, _), frontier)| {
                         *slot >= SQUARES || !frontier.less_equal(&last)
                     });
-                if !closed || entry.get().gradients < slots - SQUARES {
+                if !closed || entry.get().gradients < (slots - SQUARES) / 2 {
                     break;
                 }
                 let mut done = entry.remove();
@@ -112,7 +128,7 @@ fn tally<'s>(
 fn slots(sources: &[Source<'_>]) -> usize {
     sources
         .iter()
-        .map(|s| s.slot + 1)
+        .map(|s| s.slot + if s.slot >= SQUARES { 2 } else { 1 })
         .max()
         .unwrap_or(0)
         .max(SQUARES)
@@ -130,18 +146,46 @@ pub(crate) fn totals<'s>(
     Ok(relayout(tally(mesh, sources, stop), &merged))
 }
 
-/// The sum of the elements, or of their squares, in double precision.
-fn add_up(shard: &Shard, square: bool) -> f64 {
-    macro_rules! fold {
-        ($t:ty) => {
-            shard.elements::<$t>().iter().fold(0.0, |sum, &x| {
-                let x = f64::from(x);
-                sum + if square { x * x } else { x }
-            })
-        };
-    }
+/// The sum of the elements, in double precision; no number if a canonical one is too large to be exact.
+fn add_up(shard: &Shard) -> f64 {
     match shard.dtype() {
-        DType::F32 => fold!(f32),
-        _ => fold!(f64),
+        DType::F32 => shard.elements::<f32>().iter().map(|&x| f64::from(x)).sum(),
+        DType::Canonical => shard.elements::<Canonical>().iter().map(exact).sum(),
+        _ => shard.elements::<f64>().iter().sum(),
     }
+}
+
+/// The sum of the squares, in two parts. Those of canonical numbers are multiples of 2⁻⁴ and of 2⁻³⁶, so
+/// that sums to 2⁴⁹ are exact; those of others are one sum.
+fn add_squares(shard: &Shard) -> [f64; 2] {
+    let square = |sum: f64, x: f64| sum + x * x;
+    match shard.dtype() {
+        DType::F32 => {
+            let numbers = shard.elements::<f32>().iter().map(|&x| f64::from(x));
+            [numbers.fold(0.0, square), 0.0]
+        }
+        DType::Canonical => {
+            let squares = shard.elements::<Canonical>().iter().map(|x| exact(x).powi(2));
+            squares.fold([0.0; 2], |[coarse, fine], square| {
+                let high = rounded(square, 4);
+                [coarse + high, fine + rounded(square - high, 36)]
+            })
+        }
+        _ => [shard.elements::<f64>().iter().copied().fold(0.0, square), 0.0],
+    }
+}
+
+/// A canonical sum, if it is exact.
+fn exact(sum: &Canonical) -> f64 {
+    if sum.0.abs() < Canonical::BOUND {
+        sum.0
+    } else {
+        f64::NAN
+    }
+}
+
+/// `x` to the nearest multiple of $2^{-bits}$, if it is below $2^{51 - bits}$.
+fn rounded(x: f64, bits: i32) -> f64 {
+    let anchor = 1.5 * 2_f64.powi(52 - bits);
+    (x + anchor) - anchor
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use advect_engine::graph::Moment;
-use advect_engine::{Batch, DType, Data, EngineError, Mesh, Result, Shard, Spec, Tick};
+use advect_engine::{Batch, Canonical, DType, Data, EngineError, Mesh, Result, Shard, Spec, Tick};
 use serde::Serialize;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -16,9 +16,9 @@ use timely::dataflow::{Stream, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 
 use super::method::Stride;
-use super::tally::{COUNT, LOSS, SQUARES, STOP};
+use super::tally::{self, COUNT, LOSS, STOP};
 use super::{Held, Method, Parameter, Recipe, Snapshot, Start};
-use crate::network::real::Real;
+use crate::network::real::{Real, as_real};
 
 /// What a step was.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -147,18 +147,25 @@ impl Weights {
         if count <= 0.0 {
             return Err("no target in all its micro-batches; give at least one".to_owned());
         }
-        if !totals[LOSS].is_finite() {
+        let dtype = pieces.first().map(|piece| piece.spec.dtype);
+        let bound = match dtype {
+            Some(DType::Canonical) => Canonical::BOUND,
+            _ => f64::INFINITY,
+        };
+        if !(totals[LOSS].abs() < bound) {
             return Err(format!(
-                "the loss is {}; lower the learning rate, or look for such numbers in the inputs",
-                totals[LOSS]
+                "the loss is {}; lower the learning rate, or look for such numbers in the inputs{}",
+                totals[LOSS],
+                dtype.map_or("", large)
             ));
         }
-        let squares = &totals[SQUARES..];
+        let squares = &tally::squares(totals);
         if let Some(bad) = squares.iter().position(|s| !s.is_finite()) {
             return Err(format!(
                 "the gradient of '{}' is not finite; lower the learning rate, or look for such numbers \
-                 in the inputs",
-                pieces[bad].parameter.name
+                 in the inputs{}",
+                pieces[bad].parameter.name,
+                large(pieces[bad].spec.dtype)
             ));
         }
         let norm = squares.iter().sum::<f64>().sqrt() / count;
@@ -182,10 +189,8 @@ impl Weights {
                     0.0
                 },
             };
-            match gradient.dtype() {
-                DType::F32 => piece.step::<f32>(recipe, stride, gradient),
-                _ => piece.step::<f64>(recipe, stride, gradient),
-            }
+            let taken = as_real!(gradient.dtype(), T => piece.step::<T>(recipe, stride, gradient));
+            taken.unwrap_or_default();
         }
         Ok(report)
     }
@@ -304,6 +309,14 @@ pub(crate) fn update<'s>(
         versions,
         reports,
         snapshots,
+    }
+}
+
+/// What else makes a number of this type not finite.
+fn large(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Canonical => ", or take fewer samples a step: canonical sums hold less than 2^19",
+        _ => "",
     }
 }
 

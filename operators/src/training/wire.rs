@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use advect_engine::graph::{Kept, Spec, Streams, Wiring};
 use advect_engine::source::tensors;
-use advect_engine::{Batch, EngineError, Mesh, Placement, Relayout, Result, Tick, relayout};
+use advect_engine::{Batch, Data, EngineError, Mesh, Placement, Relayout, Result, Tick, relayout};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::core::{Concat, Concatenate, ConnectLoop, Feedback};
@@ -14,9 +14,10 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::{Scope, Stream, StreamVec};
 
-use super::tally::{self, COUNT, LOSS, SQUARES, Source};
+use super::tally::{self, COUNT, LOSS, Source};
 use super::update::{Report, Weights, update};
 use super::{Recipe, Snapshot, Start, Trainable};
+use crate::network::real::{Real, as_real};
 
 /// The builder of batches.
 type Batches = CapacityContainerBuilder<Batch>;
@@ -117,7 +118,7 @@ impl Trainable {
             sources.push(Source {
                 stream: gradient,
                 spec,
-                slot: SQUARES + i,
+                slot: tally::squares_of(i),
             });
         }
         let totals = tally::totals(mesh, sources, control.stop)?;
@@ -268,10 +269,8 @@ fn seeds<'s>(
     dual: Spec,
     mesh: &Mesh,
 ) -> Result<Stream<'s, Tick, Batch>> {
-    let one = match dual.dtype {
-        advect_engine::DType::F32 => vec![1f32].into(),
-        _ => vec![1f64].into(),
-    };
+    let one = as_real!(dual.dtype, T => T::data(vec![T::of(1.0)]));
+    let one = one.unwrap_or_else(|| Data::zeros(dual.dtype, 1));
     let seed = dual.cut(mesh, 0, &one)?.swap_remove(losses.scope().index());
     Ok(
         losses.unary::<Batches, _, _, _>(Pipeline, "Seed", move |_, _| {

@@ -61,10 +61,14 @@ impl<'a> Build<'a> {
     }
 
     /// The layout with the placement that `of` gives each role, at the stage that is built now.
+    ///
+    /// Canonical sums are finished before anything else is done to them: what is `Same` between blocks has
+    /// a cotangent that is not, so that positions are cut there in place of it.
     fn layout(&self, of: impl Fn(Role) -> Placement) -> Layout {
-        let at = self.stage;
+        let (at, canonical) = (self.stage, self.dtype == DType::Canonical);
         self.strategy.layout(|role| match role {
             Role::Stage => Placement::At { at },
+            Role::Tensor if canonical => of(Role::Sequence),
             role => of(role),
         })
     }

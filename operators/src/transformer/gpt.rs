@@ -79,12 +79,20 @@ impl Gpt {
         let mut build = Build::new(strategy, dtype);
         let logits = self.logits(samples, &mut build)?;
         let targets = build.numbers("targets", [samples, self.context])?;
+        let finished = build.finished();
+        // rows that merge are scaled by what each worker saw: their sums would know of the mesh
+        let (logits, targets) = match dtype {
+            DType::Canonical => (
+                build.graph.relayout(logits, &finished)?,
+                build.graph.relayout(targets, &finished)?,
+            ),
+            _ => (logits, targets),
+        };
         let parts = build.graph.apply_all(
             "vocabulary",
             std::sync::Arc::new(VocabularyPartial),
             &[logits, targets],
         )?;
-        let finished = build.finished();
         let rows = build.graph.relayout(parts[0], &finished)?;
         let hits = build.graph.relayout(parts[1], &finished)?;
         let targets = build.graph.relayout(targets, &finished)?;

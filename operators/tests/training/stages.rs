@@ -110,7 +110,7 @@ fn equal_on_stages_in_every_order() {
 /// A stage has the micro-batches of its depth in work, and no more; what is learned has the bits of the
 /// schedule that takes all at once.
 #[test]
-fn depth_bounds_what_is_in_work() {
+fn depth_bounds_what_is_kept() {
     let model = model();
     let many = batches(&model, 3, 8, 2);
     let [one, all] = [Some(1), None].map(|last| staged(&model, "stage 4", &many, last));
@@ -123,11 +123,6 @@ fn depth_bounds_what_is_in_work() {
             "stage {stage}: {peak}, {unit}"
         );
     }
-    assert!(
-        all.peak[0] > 4 * single.peak[0],
-        "the bound bites: {:?}",
-        all.peak
-    );
 }
 
 /// Chunks that do not fit say so.

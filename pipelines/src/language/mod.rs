@@ -5,6 +5,7 @@
 //! the edge of batches and the edge of versions; validation is the same graph without its adjoint.
 
 mod corpus;
+mod fits;
 mod job;
 mod load;
 mod sample;
@@ -166,6 +167,7 @@ impl Pipeline for Language {
 
     fn run(&self, run: &Run) -> Result<()> {
         let settings = Settings::read(&run.config, &run.fabric)?;
+        fits::check(&run.config, &settings, &run.fabric)?;
         let start = checkpoints::begin(run, &settings.checkpoint)?;
         let mut shared = shared(&run.config, settings, run.stop.clone())?;
         let steps = shared.settings.recipe.schedule.steps;

@@ -51,6 +51,7 @@ pub(crate) struct Text {
 enum Precision {
     F32,
     F64,
+    Canonical,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -161,6 +162,8 @@ impl Settings {
         for (key, value) in positive {
             config.require(key, value > 0, "must be at least 1")?;
         }
+        let few = model.layers <= MOST_LAYERS;
+        config.require("model.layers", few, "must be at most 100000")?;
         let chunks = strategy.places(model.layers).map(|_| ());
         chunks.map_err(|e| config.wrong("layout.mesh", e))?;
         let whole = model.width.is_multiple_of(model.heads);
@@ -193,6 +196,7 @@ impl Settings {
             dtype: match model.precision {
                 Precision::F32 => DType::F32,
                 Precision::F64 => DType::F64,
+                Precision::Canonical => DType::Canonical,
             },
             recipe: Recipe {
                 method: raw.optimizer,
@@ -240,6 +244,8 @@ pub(crate) fn workers(config: &Config) -> Result<usize> {
     }
 }
 
+/// Layers at most: more are a slip of the finger.
+const MOST_LAYERS: usize = 100_000;
 /// Every worker has its own samples.
 const AUTO: &str = "auto";
 

@@ -3,6 +3,7 @@
 use advect_operators::transformer::{Role, Strategy, Zero};
 use serde::Deserialize;
 
+use super::memory::{self, Memory};
 use super::model::Gpt;
 use super::recipes::{PUBLISHED, Published};
 use super::run::{Axes, Axis, Policy, Precision, Recompute, Run, Schedule, TENSOR_FIRST};
@@ -148,6 +149,19 @@ impl Job {
             job.mesh = Some(layout.mesh);
         }
         Ok(job)
+    }
+
+    /// Memory of every stage on the mesh of `strategy`.
+    ///
+    /// # Errors
+    /// If such a mesh is not planned.
+    pub fn memory(&mut self, strategy: &Strategy) -> Result<Vec<Memory>, String> {
+        let recompute = match strategy.recomputes() {
+            true => Recompute::Full,
+            false => Recompute::None,
+        };
+        let run = self.on(strategy, recompute)?;
+        memory::stages(&self.gpt, &run, None).map_err(|e| e.to_string())
     }
 
     /// Extents are those of a model, and numbers that follow from them are numbers.

@@ -181,8 +181,9 @@ fn stream() -> f64 {
     best
 }
 
-/// Bytes of memory that this process may have: of the machine, or of its control group.
-fn memory() -> Option<f64> {
+/// Bytes of memory that this process may have: of the machine, or of its control group; `None` where the
+/// system does not say.
+pub fn memory() -> Option<f64> {
     let all = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = all.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse().ok()?;

@@ -267,6 +267,8 @@ impl Machine {
             Precision::Bf16 => self.peak.bf16,
             Precision::F32 => self.peak.f32,
             Precision::F64 => self.peak.f64,
+            // a fused product, two additions and a comparison take the place of one fused product
+            Precision::Canonical => self.peak.f64 / 4.0,
         }
     }
 

@@ -55,6 +55,10 @@ pub struct Memory {
     pub gradients: u64,
     /// Gradients that stay until the next step.
     pub averaged: u64,
+    /// Gradients of one micro-batch that wait for their place in the sum, whose order is fixed.
+    pub waiting: u64,
+    /// Gradients that are there when the activations are the most.
+    pub early: u64,
     /// Copies and moments of the optimizer.
     pub optimizer: u64,
     /// Most moments in flight.
@@ -86,7 +90,9 @@ impl Memory {
     /// The most at any time.
     pub fn peak(&self) -> u64 {
         let inside = self.activations().saturating_add(self.working.total());
-        self.fixed().saturating_add(inside.max(self.bucket))
+        let inside = inside.saturating_add(self.early);
+        let after = self.gradients + self.waiting + self.bucket;
+        (self.weights + self.optimizer).saturating_add(inside.max(after))
     }
 }
 
@@ -148,11 +154,26 @@ fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize, working: Option<Working>) -> 
     } else {
         0
     };
+    let gradients = e * share(2);
+    let table = (gpt.vocabulary.div_ceil(run.axes.tensor) * gpt.width) as u64;
+    let ends = run.rank(gpt, i);
+    let (waiting, early) = match run.policy {
+        Policy::Deepspeed => (0, gradients),
+        Policy::Advect => {
+            // both uses of a tied table have their part of its gradient
+            let twice = if gpt.tied && ends.first && ends.last { table } else { 0 };
+            let waiting = if m > 1 { gradients + e * twice } else { 0 };
+            let sum = if m > 1 { gradients } else { 0 };
+            (waiting, sum + waiting)
+        }
+    };
     Memory {
         stage: i,
         parameters: n,
         weights: e * share(3),
-        gradients: e * share(2),
+        gradients,
+        waiting,
+        early,
         averaged: e * share(if deepspeed { 1 } else { 2 }),
         optimizer: state * share(1),
         moments: Limit::of(run.schedule, p, i, m).held,
@@ -205,6 +226,11 @@ fn kept(gpt: &Gpt, run: &Run) -> u64 {
     let dropout = run.policy == Policy::Deepspeed;
     if dropout {
         bytes += 2 * residual(gpt, run) / e;
+    } else {
+        // mean and deviation of both norms, and the logarithm of the sum of each head
+        let rows = residual(gpt, run) / (e * gpt.width as u64);
+        let heads = gpt.heads.div_ceil(run.axes.tensor) as u64;
+        bytes += 4 * e * rows + e * tokens * heads;
     }
     if !run.flash {
         let heads = gpt.heads.div_ceil(run.axes.tensor) as u64;
@@ -220,7 +246,18 @@ fn estimate(gpt: &Gpt, run: &Run, i: usize) -> Working {
     let e = run.precision.bytes();
     let tokens = run.tokens(gpt) as u64;
     let [qkv, ff] = cut(gpt, run);
-    let inside = 4 * residual(gpt, run) + e * tokens * (qkv + ff);
+    let inside = match run.policy {
+        Policy::Deepspeed => 4 * residual(gpt, run) + e * tokens * (qkv + ff),
+        // the cotangents around the first map of the last feed-forward block, whose output is let go,
+        // and the gradients of its weights and of the head
+        Policy::Advect => {
+            let f = gpt.hidden.div_ceil(run.axes.tensor) as u64;
+            let table = gpt.vocabulary.div_ceil(run.axes.tensor) * gpt.width;
+            let head = if i + 1 == run.axes.pipeline { table as u64 } else { 0 };
+            let begun = 2 * gpt.width as u64 * f + f + head;
+            2 * residual(gpt, run) + e * (tokens * f + begun)
+        }
+    };
     let again = match run.recompute {
         Recompute::Full => kept(gpt, run),
         Recompute::None => 0,
@@ -235,6 +272,16 @@ fn estimate(gpt: &Gpt, run: &Run, i: usize) -> Working {
             _ => 3 * e,
         };
         working.head = each * tokens * gpt.vocabulary.div_ceil(run.axes.tensor) as u64;
+        if run.policy == Policy::Advect {
+            // logits and their cotangent, the last norm, and what rows are scaled by
+            let v = gpt.vocabulary.div_ceil(run.axes.tensor) as u64;
+            working.head = e * tokens * (2 * v + 5) + 2 * residual(gpt, run);
+            // the head is done before a layer begins
+            match working.head > working.layer {
+                true => working.layer = 0,
+                false => working.head = 0,
+            }
+        }
     }
     if run.sequence && run.axes.tensor > 1 {
         working.gathered += e * tokens * gpt.width as u64;

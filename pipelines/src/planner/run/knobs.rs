@@ -142,6 +142,8 @@ pub enum Precision {
     F32,
     /// Double.
     F64,
+    /// Double, with sums that have no order.
+    Canonical,
 }
 
 impl Precision {
@@ -150,7 +152,7 @@ impl Precision {
         match self {
             Precision::Fp16 | Precision::Bf16 => 2,
             Precision::F32 => 4,
-            Precision::F64 => 8,
+            Precision::F64 | Precision::Canonical => 8,
         }
     }
 }
@@ -162,6 +164,7 @@ impl fmt::Display for Precision {
             Precision::Bf16 => "bf16",
             Precision::F32 => "f32",
             Precision::F64 => "f64",
+            Precision::Canonical => "canonical",
         })
     }
 }

@@ -1,9 +1,10 @@
-//! Cotangents of parameters that are made when nothing else is to do: all of them come, in one order, and
-//! no more moments than allowed wait for theirs.
+//! What workers do when: moments pass one behind the other, no more of them are in work than allowed, and
+//! cotangents of parameters that are made when nothing else is to do all come, in one order.
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use advect_engine::graph::{Saved, Site, Streams, Wiring};
 use advect_engine::source::tensors;
@@ -21,9 +22,24 @@ type Log = Arc<Mutex<Vec<(char, usize, u64)>>>;
 struct Product {
     chunk: usize,
     log: Log,
+    /// Begins when the first chunk has been passed by so many moments.
+    after: usize,
 }
 
 impl Product {
+    /// Waits until the first chunk has been passed by as many moments as it waits for.
+    fn wait(&self) {
+        let begun = Instant::now();
+        let passed = || {
+            let log = self.log.lock().expect("nobody panics");
+            log.iter().filter(|done| (done.0, done.1) == ('F', 0)).count()
+        };
+        while passed() < self.after {
+            assert!(begun.elapsed() < Duration::from_secs(60), "they never come");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     fn note(&self, what: char, site: &Site) {
         let entry = (what, self.chunk, site.moment()[1]);
         self.log.lock().expect("nobody panics").push(entry);
@@ -36,6 +52,7 @@ impl Operator for Product {
     }
 
     fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
+        self.wait();
         self.note('F', site);
         let y = inputs[0].elements::<f64>()[0] * inputs[1].elements::<f64>()[0];
         Ok((
@@ -82,13 +99,27 @@ impl Operator for Product {
     }
 }
 
-/// The gradients of `chunks` products over `micros` moments, and what was done, on `stages` workers.
-fn run(
+/// A chain of products on a line of workers.
+#[derive(Debug, Clone, Copy)]
+struct Chain {
     stages: usize,
     chunks: usize,
     micros: usize,
+    /// Whether a stage has only moments of its depth in work.
+    limited: bool,
     deferred: Option<usize>,
-) -> (Vec<f64>, Vec<(char, usize, u64)>) {
+    /// Moments that the first chunk has passed before the last begins.
+    after: usize,
+}
+
+/// The gradients of all products, and what was done.
+fn run(chain: Chain) -> (Vec<f64>, Vec<(char, usize, u64)>) {
+    let Chain {
+        stages,
+        chunks,
+        micros,
+        ..
+    } = chain;
     let log = Log::default();
     let at = |at: usize| Layout::new([Placement::At { at }]);
     let mut graph = Graph::new(Mesh::line("stage", stages));
@@ -102,7 +133,8 @@ fn run(
         let w = Spec::new([1], DType::F64, here);
         let w = graph.parameter(&name, w).expect("it fits");
         let log = Arc::clone(&log);
-        let product = Product { chunk, log };
+        let after = if chunk + 1 == chunks { chain.after } else { 0 };
+        let product = Product { chunk, log, after };
         x = graph
             .apply(&format!("chunk {chunk}"), product, &[x, w])
             .expect("it fits");
@@ -112,10 +144,9 @@ fn run(
     graph.output("y", x).expect("it is free");
     let outcome = Fabric::Threads(stages).run(move |worker, context| {
         let probe = ProbeHandle::<Tick>::new();
-        let in_flight = Some(stages - context.index);
         let wiring = Wiring {
-            in_flight,
-            deferred,
+            in_flight: chain.limited.then_some(stages - context.index),
+            deferred: chain.deferred,
             ..Wiring::default()
         };
         let found: Rc<RefCell<Vec<f64>>> = Rc::default();
@@ -172,15 +203,79 @@ fn moments(pieces: Vec<Shard>) -> Vec<(Tick, Shard)> {
 #[test]
 fn all_gradients_come_later() {
     for (stages, chunks) in [(1, 1), (1, 3), (2, 2), (4, 4), (2, 4)] {
-        let (want, _) = run(stages, chunks, 6, None);
+        let chain = Chain {
+            stages,
+            chunks,
+            micros: 6,
+            limited: true,
+            deferred: None,
+            after: 0,
+        };
+        let (want, _) = run(chain);
         assert_eq!(want.len(), chunks);
-        for deferred in [stages, stages + 2] {
-            let (got, done) = run(stages, chunks, 6, Some(deferred));
+        for room in [stages, stages + 2] {
+            let deferred = Some(room);
+            let (got, done) = run(Chain { deferred, ..chain });
             assert_eq!(
                 want, got,
-                "{stages} stages, {chunks} chunks, {deferred} deferred"
+                "{stages} stages, {chunks} chunks, {room} deferred"
             );
             assert_eq!(done.len(), 3 * 6 * chunks);
         }
+    }
+}
+
+/// A moment flows on, to the last chunk and back, before the next is begun: on one worker nothing is kept
+/// of more than one, although no limit is set.
+#[test]
+fn moments_pass_one_behind_the_other() {
+    let (_, done) = run(Chain {
+        stages: 1,
+        chunks: 3,
+        micros: 5,
+        limited: false,
+        deferred: None,
+        after: 0,
+    });
+    let micros: Vec<u64> = done.iter().map(|(_, _, micro)| *micro).collect();
+    assert!(micros.is_sorted(), "{done:?}");
+    assert_eq!(done.len(), 3 * 3 * 5);
+}
+
+/// While the last stage waits, the first takes all moments without a limit, and those of its depth with one.
+#[test]
+fn depth_bounds_what_is_in_work() {
+    let chain = Chain {
+        stages: 4,
+        chunks: 4,
+        micros: 12,
+        limited: false,
+        deferred: None,
+        after: 12,
+    };
+    let most = |done: &[(char, usize, u64)], chunk: usize| {
+        let mut now = 0_usize;
+        let of = done.iter().filter(|entry| entry.1 == chunk);
+        of.map(|entry| {
+            match entry.0 {
+                'F' => now += 1,
+                'B' => now -= 1,
+                _ => {}
+            }
+            now
+        })
+        .max()
+    };
+    let (want, free) = run(chain);
+    assert_eq!(most(&free, 0), Some(12), "nothing bounds it");
+    let (got, bound) = run(Chain {
+        limited: true,
+        after: 4,
+        ..chain
+    });
+    assert_eq!(want, got);
+    assert_eq!(most(&bound, 0), Some(4), "the first stage fills up");
+    for chunk in 1..4 {
+        assert!(most(&bound, chunk) <= Some(4 - chunk), "{chunk}: {bound:?}");
     }
 }
