@@ -32,7 +32,9 @@ impl Product {
         let begun = Instant::now();
         let passed = || {
             let log = self.log.lock().expect("nobody panics");
-            log.iter().filter(|done| (done.0, done.1) == ('F', 0)).count()
+            log.iter()
+                .filter(|done| (done.0, done.1) == ('F', 0))
+                .count()
         };
         while passed() < self.after {
             assert!(begun.elapsed() < Duration::from_secs(60), "they never come");

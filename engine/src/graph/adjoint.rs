@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use timely::dataflow::Stream;
 use timely::dataflow::channels::pact::Pipeline;
@@ -197,8 +198,10 @@ impl Work {
                     passed(&slot);
                 }
                 if let (Some(admission), false) = (&admission, later.is_empty()) {
-                    let idle = seen == Some(admission.worked());
+                    let waits = admission.patience();
+                    let idle = seen == Some(admission.worked()) && waits.is_zero();
                     if let Some(next) = later.pop_front_if(|_| idle) {
+                        let begun = Instant::now();
                         let Later {
                             slot,
                             capabilities,
@@ -209,12 +212,13 @@ impl Work {
                         let answers = self.transposed(&point, parts, &after);
                         give(&mut outputs, answers, &capabilities, &self.wanted, slot.1);
                         drop(point);
+                        admission.took(begun.elapsed());
                         admission.works();
                         admission.caught_up((slot.0.coordinates(), slot.1));
                     }
                     seen = Some(admission.worked());
                     if !later.is_empty() {
-                        wake.activate();
+                        wake.activate_after(admission.patience());
                     }
                 }
                 saved.retain(|slot, _| {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use timely::scheduling::Activator;
 
@@ -10,6 +11,9 @@ use crate::graph::Site;
 
 /// A moment, as two counters, and the key of its tensors.
 type Slot = ([u64; 2], u64);
+
+/// Part of the time of what is done later that is waited before it.
+const PATIENCE: u32 = 16;
 
 /// The moments that are in work on one worker: begun forward and not yet through with their adjoints.
 ///
@@ -25,6 +29,10 @@ pub(crate) struct Admission {
     behind: RefCell<BTreeMap<Slot, usize>>,
     /// Counts what is done, so that an operator can tell whether others had something to do.
     worked: Cell<u64>,
+    /// When something was done last.
+    last: Cell<Option<Instant>>,
+    /// How long what was done later took the last time.
+    late: Cell<Duration>,
     /// Operators and adjoints that every moment passes on this worker.
     works: Cell<usize>,
     /// How many of them each moment in work has passed.
@@ -41,6 +49,8 @@ impl Admission {
             deferred: deferred.map(|n| n.max(1)),
             behind: RefCell::default(),
             worked: Cell::default(),
+            last: Cell::default(),
+            late: Cell::default(),
             works: Cell::default(),
             live: RefCell::default(),
             waiting: RefCell::default(),
@@ -98,6 +108,19 @@ impl Admission {
     /// Notes that something was done.
     pub(crate) fn works(&self) {
         self.worked.set(self.worked.get() + 1);
+        self.last.set(Some(Instant::now()));
+    }
+
+    /// How long to wait yet before this worker counts as one that has nothing else to do: what would hold
+    /// others up for its whole time gives a part of it for messages that are on their way.
+    pub(crate) fn patience(&self) -> Duration {
+        let since = self.last.get().map_or(Duration::MAX, |last| last.elapsed());
+        (self.late.get() / PATIENCE).saturating_sub(since)
+    }
+
+    /// Notes how long something took that was done later.
+    pub(crate) fn took(&self, time: Duration) {
+        self.late.set(time);
     }
 
     /// What was done so far.

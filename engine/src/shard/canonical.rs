@@ -114,7 +114,9 @@ mod tests {
     fn terms(seed: u64, n: usize) -> Vec<Canonical> {
         let mut state = seed;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 11) as f64 / (1_u64 << 53) as f64
         };
         let term = |_| Canonical((next() - 0.5) * 10f64.powf(8.0 * next() - 6.0));

@@ -48,8 +48,7 @@ impl DType {
 
     /// The type with this wire code, if there is one.
     pub fn from_code(code: u8) -> Option<Self> {
-        DType::ALL.into_iter()
-            .find(|d| *d as u8 == code)
+        DType::ALL.into_iter().find(|d| *d as u8 == code)
     }
 }
 

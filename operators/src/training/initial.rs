@@ -41,8 +41,7 @@ impl Initial {
     /// # Ok::<(), advect_engine::EngineError>(())
     /// ```
     pub fn piece(&self, seed: u64, name: &str, spec: &Spec, mesh: &Mesh, worker: usize) -> Shard {
-        let numbers =
-            as_real!(spec.dtype, T => self.numbers::<T>(seed, name, spec, mesh, worker));
+        let numbers = as_real!(spec.dtype, T => self.numbers::<T>(seed, name, spec, mesh, worker));
         let shape = spec.local_shape(mesh, worker);
         let zeros = || Data::zeros(spec.dtype, shape.iter().product());
         let data = numbers.unwrap_or_else(zeros);

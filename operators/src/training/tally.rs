@@ -165,13 +165,19 @@ fn add_squares(shard: &Shard) -> [f64; 2] {
             [numbers.fold(0.0, square), 0.0]
         }
         DType::Canonical => {
-            let squares = shard.elements::<Canonical>().iter().map(|x| exact(x).powi(2));
+            let squares = shard
+                .elements::<Canonical>()
+                .iter()
+                .map(|x| exact(x).powi(2));
             squares.fold([0.0; 2], |[coarse, fine], square| {
                 let high = rounded(square, 4);
                 [coarse + high, fine + rounded(square - high, 36)]
             })
         }
-        _ => [shard.elements::<f64>().iter().copied().fold(0.0, square), 0.0],
+        _ => [
+            shard.elements::<f64>().iter().copied().fold(0.0, square),
+            0.0,
+        ],
     }
 }
 

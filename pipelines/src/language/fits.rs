@@ -90,10 +90,17 @@ mod tests {
     fn refuse_what_does_not_fit() {
         let parameters = 16.0 * 700_000.0;
         said(&[], 1, 8.0 * parameters).expect("it fits");
-        let why = said(&[], 1, parameters / 2.0).expect_err("too little").to_string();
-        assert!(why.contains("layout.mesh") && why.contains("zero-3"), "{why}");
+        let why = said(&[], 1, parameters / 2.0)
+            .expect_err("too little")
+            .to_string();
+        assert!(
+            why.contains("layout.mesh") && why.contains("zero-3"),
+            "{why}"
+        );
         let long = ["model.context=4096", "samples.micro=64"];
-        let why = said(&long, 1, 4.0 * parameters).expect_err("activations").to_string();
+        let why = said(&long, 1, 4.0 * parameters)
+            .expect_err("activations")
+            .to_string();
         assert!(why.contains("of activations"), "{why}");
         let zero = ["layout.mesh=\"zero-3 8\"", "samples.micro=1"];
         let data = ["layout.mesh=\"data 8\"", "samples.micro=1"];

@@ -133,7 +133,7 @@ fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize, working: Option<Working>) -> 
     let e = run.precision.bytes();
     let deepspeed = run.policy == Policy::Deepspeed;
     let p = run.axes.pipeline;
-    let n = gpt.parameters(run.rank(gpt, i), run.axes.tensor, deepspeed);
+    let n = parameters(gpt, run, i);
     let share = |from: u8| {
         let cut = run.sharding() >= from;
         if cut {
@@ -155,13 +155,17 @@ fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize, working: Option<Working>) -> 
         0
     };
     let gradients = e * share(2);
-    let table = (gpt.vocabulary.div_ceil(run.axes.tensor) * gpt.width) as u64;
+    let table = table(gpt, run);
     let ends = run.rank(gpt, i);
     let (waiting, early) = match run.policy {
         Policy::Deepspeed => (0, gradients),
         Policy::Advect => {
             // both uses of a tied table have their part of its gradient
-            let twice = if gpt.tied && ends.first && ends.last { table } else { 0 };
+            let twice = if gpt.tied && ends.first && ends.last {
+                table
+            } else {
+                0
+            };
             let waiting = if m > 1 { gradients + e * twice } else { 0 };
             let sum = if m > 1 { gradients } else { 0 };
             (waiting, sum + waiting)
@@ -170,16 +174,41 @@ fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize, working: Option<Working>) -> 
     Memory {
         stage: i,
         parameters: n,
-        weights: e * share(3),
+        // a run stores the pieces alone, and gathers them while it uses them
+        weights: e * share(if deepspeed { 3 } else { 1 }),
         gradients,
         waiting,
         early,
-        averaged: e * share(if deepspeed { 1 } else { 2 }),
+        // a run lets go of them with the step
+        averaged: if deepspeed { e * share(1) } else { 0 },
         optimizer: state * share(1),
         moments: Limit::of(run.schedule, p, i, m).held,
         moment: moment(gpt, run, i),
         working: working.unwrap_or_else(|| estimate(gpt, run, i)),
         bucket,
+    }
+}
+
+/// Numbers of the table of tokens on one rank.
+fn table(gpt: &Gpt, run: &Run) -> u64 {
+    (gpt.vocabulary.div_ceil(run.axes.tensor) * gpt.width) as u64
+}
+
+/// Whether a rank uses the table of another as its head.
+fn borrows(gpt: &Gpt, run: &Run, i: usize) -> bool {
+    let ends = run.rank(gpt, i);
+    run.policy == Policy::Advect && gpt.tied && ends.last && !ends.first
+}
+
+/// Parameters that rank `i` stores and has gradients of. DeepSpeed has a tied table at both ends; a run
+/// stores it at the first, and sends the last a copy for every step.
+fn parameters(gpt: &Gpt, run: &Run, i: usize) -> u64 {
+    let deepspeed = run.policy == Policy::Deepspeed;
+    let all = gpt.parameters(run.rank(gpt, i), run.axes.tensor, deepspeed);
+    all - if borrows(gpt, run, i) {
+        table(gpt, run)
+    } else {
+        0
     }
 }
 
@@ -252,8 +281,8 @@ fn estimate(gpt: &Gpt, run: &Run, i: usize) -> Working {
         // and the gradients of its weights and of the head
         Policy::Advect => {
             let f = gpt.hidden.div_ceil(run.axes.tensor) as u64;
-            let table = gpt.vocabulary.div_ceil(run.axes.tensor) * gpt.width;
-            let head = if i + 1 == run.axes.pipeline { table as u64 } else { 0 };
+            let last = i + 1 == run.axes.pipeline;
+            let head = if last { table(gpt, run) } else { 0 };
             let begun = 2 * gpt.width as u64 * f + f + head;
             2 * residual(gpt, run) + e * (tokens * f + begun)
         }
@@ -289,6 +318,12 @@ fn estimate(gpt: &Gpt, run: &Run, i: usize) -> Working {
     if run.axes.context > 1 {
         let [_, kv] = gpt.columns(run.axes.tensor);
         working.gathered += 2 * e * (run.micro * gpt.sequence * kv) as u64;
+    }
+    if run.policy == Policy::Advect && matches!(run.sharding(), 1 | 2) {
+        working.gathered += e * parameters(gpt, run, i);
+    }
+    if borrows(gpt, run, i) {
+        working.gathered += e * table(gpt, run);
     }
     if run.sharding() == 3 {
         // the layer in work, the one that comes next, and the gradient of the first
@@ -370,7 +405,8 @@ mod tests {
             };
             stages(&gpt, &run, None).unwrap()[3].fixed()
         };
-        assert_eq!([0, 1, 2, 3].map(ours), [8 * n, 6 * n, 5 * n, 4 * n]);
+        // pieces are stored from the first stage on; what is gathered for use is in the working set
+        assert_eq!([0, 1, 2, 3].map(ours), [8 * n, 5 * n, 4 * n, 4 * n]);
     }
 
     /// Moments in flight follow the schedule: GPipe holds all, 1F1B fewer on every stage than on
