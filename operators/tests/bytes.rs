@@ -6,7 +6,7 @@
 //! ZeRO, Jacobs et al. (2023) for Ulysses.
 
 use advect_engine::DType;
-use advect_operators::transformer::{Activation, Context, Gpt, Role, Strategy, Zero};
+use advect_operators::transformer::{Activation, Context, Gpt, Role, Strategy, Style, Zero};
 
 const SAMPLES: usize = 8;
 const SIZE: usize = 8;
@@ -22,6 +22,7 @@ fn model(layers: usize, groups: usize) -> Gpt {
         head: 4,
         hidden: 64,
         activation: Activation::Gelu,
+        style: Style::GPT2,
     }
 }
 

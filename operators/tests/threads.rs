@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use advect_engine::graph::Value;
 use advect_engine::{DType, Data, threads};
 use advect_operators::training::Initial;
-use advect_operators::transformer::{Activation, Gpt, Strategy};
+use advect_operators::transformer::{Activation, Gpt, Strategy, Style};
 
 /// All outputs and cotangents, with operators of `count` threads.
 fn with_threads(count: usize) -> Vec<Data> {
@@ -21,6 +21,7 @@ fn with_threads(count: usize) -> Vec<Data> {
         head: 64,
         hidden: 1280,
         activation: Activation::Gelu,
+        style: Style::GPT2,
     };
     let trainable = gpt.blocks(3, DType::F32, &Strategy::alone());
     let graph = trainable.expect("the extents fit").graph;

@@ -16,7 +16,7 @@ use advect_engine::graph::Streams;
 use advect_engine::source::tensors;
 use advect_engine::{DType, Fabric, Tick};
 use advect_operators::training::{Control, Fall, Method, Recipe, Schedule};
-use advect_operators::transformer::{Activation, Gpt, Strategy};
+use advect_operators::transformer::{Activation, Gpt, Strategy, Style};
 use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::language::Language;
 use advect_pipelines::planner::Job;
@@ -97,6 +97,7 @@ fn model() -> Gpt {
         head: 24,
         hidden: 288,
         activation: Activation::Gelu,
+        style: Style::GPT2,
     }
 }
 

@@ -3,8 +3,8 @@
 use advect_engine::graph::{Rate, Value};
 use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
 
-use super::{Context, Role, Strategy, Zero};
-use crate::network::{LayerNorm, Linear, Pointwise, Residual};
+use super::{Context, Norm, Role, Strategy, Style, Zero};
+use crate::network::{Add, LayerNorm, Linear, Pointwise, Residual, RmsNorm};
 use crate::training::{Initial, Parameter};
 
 const SAME: Placement = Placement::Same;
@@ -28,17 +28,19 @@ pub(super) struct Build<'a> {
     pub(super) parameters: Vec<Parameter>,
     strategy: &'a Strategy,
     dtype: DType,
+    style: Style,
     /// The stage that is built now.
     stage: usize,
 }
 
 impl<'a> Build<'a> {
-    pub(super) fn new(strategy: &'a Strategy, dtype: DType) -> Self {
+    pub(super) fn new(strategy: &'a Strategy, dtype: DType, style: Style) -> Self {
         Build {
             graph: Graph::new(strategy.mesh().clone()),
             parameters: Vec::new(),
             strategy,
             dtype,
+            style,
             stage: 0,
         }
     }
@@ -212,7 +214,7 @@ impl<'a> Build<'a> {
         self.graph.apply(name, operator, inputs)
     }
 
-    /// `f(x W + b)`; the shift is that of the columns.
+    /// `f(x W + b)`; the shift is that of the columns, if the style has one.
     pub(super) fn linear(
         &mut self,
         name: &str,
@@ -224,14 +226,19 @@ impl<'a> Build<'a> {
     ) -> Result<Value> {
         let weight = Initial::Normal { deviation };
         let w = self.parameter(&format!("{name}.weight"), shape, Some(cut), weight, x)?;
-        let shift = (&shape[1..], Some(cut - 1));
-        let b = self.parameter(&format!("{name}.bias"), shift.0, shift.1, ZEROS, x)?;
-        let plain = Linear::LAST.shifted();
-        let linear = then.map_or(plain, |function| plain.then(function));
-        self.with(name, linear, x, &[w, b])
+        let (mut linear, mut parameters) = (Linear::LAST, vec![w]);
+        if self.style.biases {
+            let shift = (&shape[1..], Some(cut - 1));
+            let bias = format!("{name}.bias");
+            parameters.push(self.parameter(&bias, shift.0, shift.1, ZEROS, x)?);
+            linear = linear.shifted();
+        }
+        let linear = then.map_or(linear, |function| linear.then(function));
+        self.with(name, linear, x, &parameters)
     }
 
-    /// `x + y W + b` over the last dimensions of y, the first of which is cut, in the residual stream.
+    /// `x + y W + b` over the last dimensions of y, the first of which is cut, in the residual stream; the
+    /// shift if the style has one.
     pub(super) fn back(
         &mut self,
         name: &str,
@@ -244,16 +251,24 @@ impl<'a> Build<'a> {
         let over = shape.len() - 1;
         let part = self.with(&format!("{name}.product"), Linear::over(over), y, &[w])?;
         let whole = self.graph.relayout(part, &self.residual())?;
+        let end = format!("{name}.residual");
+        if !self.style.biases {
+            return self.apply(&end, Add, &[x, whole]);
+        }
         let b = self.parameter(&format!("{name}.bias"), &shape[over..], None, ZEROS, whole)?;
-        self.apply(&format!("{name}.residual"), Residual, &[x, whole, b])
+        self.apply(&end, Residual, &[x, whole, b])
     }
 
-    /// Layer normalization of the residual stream.
+    /// Normalization of the residual stream.
     pub(super) fn norm(&mut self, name: &str, x: Value, width: usize) -> Result<Value> {
         let ones = Initial::Constant(1.0);
         let gain = self.parameter(&format!("{name}.gain"), &[width], None, ones, x)?;
+        let epsilon = self.style.epsilon;
+        if self.style.norm == Norm::Rms {
+            return self.with(name, RmsNorm { epsilon }, x, &[gain]);
+        }
         let shift = self.parameter(&format!("{name}.shift"), &[width], None, ZEROS, x)?;
-        self.with(name, LayerNorm { epsilon: 1e-5 }, x, &[gain, shift])
+        self.with(name, LayerNorm { epsilon }, x, &[gain, shift])
     }
 }
 

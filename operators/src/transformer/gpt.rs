@@ -1,19 +1,19 @@
 //! GPT: a causal transformer over tokens, and the loss of the next one.
 //!
-//! Radford et al. (2019), *Language models are unsupervised multitask learners*: norms before blocks,
-//! learned positions, token table shared with the output; projections back into the residual stream
+//! Norms before blocks, in the [`Style`] of Radford et al. (2019), *Language models are unsupervised multitask
+//! learners*, of Touvron et al. (2023), *LLaMA*, or in between; projections back into the residual stream
 //! start smaller by $\sqrt{2 L}$. Groups of heads may share keys and values (Ainslie et al. 2023, *GQA*).
 
 use advect_engine::graph::Value;
 use advect_engine::{DType, Result, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::Strategy;
 use super::build::Build;
-use crate::attention::Attention;
+use super::{Norm, Positions, Strategy, Style};
+use crate::attention::{Attention, Rotary};
 use crate::loss::{Count, CrossEntropy, VocabularyPartial};
 use crate::network::rules::refuse;
-use crate::network::{Bias, Embedding, Linear, Pointwise};
+use crate::network::{Bias, Embedding, Gated, Linear, Pointwise};
 use crate::training::{Initial, Trainable};
 
 /// Spread of first weights.
@@ -27,6 +27,8 @@ pub enum Activation {
     Gelu,
     /// $x / (1 + e^{-x})$.
     Silu,
+    /// A second map beside the first, gated by $x / (1 + e^{-x})$ of it (Shazeer 2020).
+    Swiglu,
 }
 
 /// Extents of a GPT.
@@ -51,6 +53,8 @@ pub struct Gpt {
     pub hidden: usize,
     /// Their function.
     pub activation: Activation,
+    /// Norms, positions, shifts and the head.
+    pub style: Style,
 }
 
 impl Gpt {
@@ -64,9 +68,24 @@ impl Gpt {
             head: d,
             ..
         } = *self;
-        let attention = (h + 1) * (heads + 2 * groups) * d + heads * d * h + h;
-        let block = 4 * h + attention + (h + 1) * f + f * h + h;
-        (self.vocabulary + self.context) * h + self.layers * block + 2 * h
+        let style = &self.style;
+        let shift = usize::from(style.biases);
+        let norm = match style.norm {
+            Norm::Layer => 2 * h,
+            Norm::Rms => h,
+        };
+        let attention = (h + shift) * (heads + 2 * groups) * d + heads * d * h + shift * h;
+        let up = match self.activation {
+            Activation::Swiglu => 2 * (h + shift) * f,
+            Activation::Gelu | Activation::Silu => (h + shift) * f,
+        };
+        let block = 2 * norm + attention + up + f * h + shift * h;
+        let positions = match style.positions {
+            Positions::Learned => self.context,
+            Positions::Rotary => 0,
+        };
+        let tables = if style.tied { 1 } else { 2 };
+        (tables * self.vocabulary + positions) * h + self.layers * block + norm
     }
 
     /// The graph of the loss of `samples` windows a micro-batch: inputs `tokens` and `targets`
@@ -76,7 +95,7 @@ impl Gpt {
     /// # Errors
     /// If the extents do not fit each other.
     pub fn train(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
-        let mut build = Build::new(strategy, dtype);
+        let mut build = Build::new(strategy, dtype, self.style);
         let logits = self.logits(samples, &mut build)?;
         let targets = build.numbers("targets", [samples, self.context])?;
         let finished = build.finished();
@@ -112,7 +131,7 @@ impl Gpt {
     /// # Errors
     /// If the extents do not fit each other.
     pub fn infer(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
-        let mut build = Build::new(strategy, dtype);
+        let mut build = Build::new(strategy, dtype, self.style);
         let logits = self.logits(samples, &mut build)?;
         build.graph.output("logits", logits)?;
         Ok(Trainable {
@@ -128,7 +147,7 @@ impl Gpt {
     /// If the extents do not fit each other.
     pub fn blocks(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         self.check()?;
-        let mut build = Build::new(strategy, dtype);
+        let mut build = Build::new(strategy, dtype, self.style);
         let shape = [samples, self.context, self.width];
         let spec = Spec::new(shape, dtype, build.residual());
         let x = build.graph.input("x", spec)?;
@@ -152,16 +171,24 @@ impl Gpt {
         let found = build.with("tokens.rows", Embedding, tokens, &[rows])?;
         let residual = build.residual();
         let found = build.graph.relayout(found, &residual)?;
-        let places = &[self.context, h];
-        let places = build.parameter("positions.weight", places, None, start, found)?;
-        let places = build.beside(places)?;
-        let x = build.with("positions", Bias, found, &[places])?;
+        let x = match self.style.positions {
+            Positions::Learned => {
+                let places = &[self.context, h];
+                let places = build.parameter("positions.weight", places, None, start, found)?;
+                let places = build.beside(places)?;
+                build.with("positions", Bias, found, &[places])?
+            }
+            Positions::Rotary => found,
+        };
         let x = self.through(build, x)?;
         let x = build.go_on(build.last(), x)?;
         let x = build.norm("norm", x, h)?;
         let inner = build.inner(None);
         let x = build.graph.relayout(x, &inner)?;
-        let table = build.used(table, Some(0), x)?;
+        let table = match self.style.tied {
+            true => build.used(table, Some(0), x)?,
+            false => build.parameter("logits.weight", &[self.vocabulary, h], Some(0), start, x)?,
+        };
         build.with("logits", Linear::LAST.transposed(), x, &[table])
     }
 
@@ -198,6 +225,18 @@ impl Gpt {
             DEVIATION,
             None,
         )?;
+        let (q, kv) = match self.style.positions {
+            Positions::Learned => (q, kv),
+            Positions::Rotary => {
+                let turn = |with_values| Rotary {
+                    base: self.style.rotary_base,
+                    with_values,
+                };
+                let q = build.apply(&format!("{name}.query.turned"), turn(false), &[q])?;
+                let keys = format!("{name}.key-value.turned");
+                (q, build.apply(&keys, turn(true), &[kv])?)
+            }
+        };
         let (queries, keys) = (build.attended(2), build.attended(3));
         let q = build.graph.relayout(q, &queries)?;
         let kv = build.graph.relayout(kv, &keys)?;
@@ -217,12 +256,16 @@ impl Gpt {
         let normed = build.norm(&format!("{name}.norm"), x, h)?;
         let inner = build.inner(None);
         let normed = build.graph.relayout(normed, &inner)?;
-        let function = match self.activation {
-            Activation::Gelu => Pointwise::Gelu,
-            Activation::Silu => Pointwise::Silu,
+        let [gate, up, down] = ["gate", "up", "down"].map(|map| format!("{name}.{map}"));
+        let mut map = |name: &str, then| build.linear(name, normed, &[h, f], 1, DEVIATION, then);
+        let y = match self.activation {
+            Activation::Gelu => map(&up, Some(Pointwise::Gelu))?,
+            Activation::Silu => map(&up, Some(Pointwise::Silu))?,
+            Activation::Swiglu => {
+                let maps = [map(&gate, None)?, map(&up, None)?];
+                build.apply(&format!("{name}.gated"), Gated(Pointwise::Silu), &maps)?
+            }
         };
-        let (up, down) = (format!("{name}.up"), format!("{name}.down"));
-        let y = build.linear(&up, normed, &[h, f], 1, DEVIATION, Some(function))?;
         build.back(&down, [x, y], &[f, h], self.back_deviation())
     }
 
@@ -246,6 +289,13 @@ impl Gpt {
         if !self.heads.is_multiple_of(self.groups) {
             let (heads, groups) = (self.heads, self.groups);
             let why = format!("{heads} heads in {groups} groups; choose a divisor of the heads");
+            return refuse("Gpt", why);
+        }
+        if self.style.positions == Positions::Rotary && !self.head.is_multiple_of(2) {
+            let why = format!(
+                "heads of width {} have no pairs to turn; make it even",
+                self.head
+            );
             return refuse("Gpt", why);
         }
         Ok(())

@@ -14,6 +14,8 @@
 mod build;
 mod gpt;
 mod strategy;
+mod style;
 
 pub use gpt::{Activation, Gpt};
 pub use strategy::{Context, Role, Strategy, Zero};
+pub use style::{Norm, Positions, Style};

@@ -9,7 +9,7 @@ use advect_engine::graph::Streams;
 use advect_engine::source::tensors;
 use advect_engine::{DType, Data, EngineError, Fabric, Shard, Tick};
 use advect_operators::training::{Control, Fall, Method, Recipe, Report, Schedule, Trainable};
-use advect_operators::transformer::{Activation, Gpt, Strategy};
+use advect_operators::transformer::{Activation, Gpt, Strategy, Style};
 use timely::dataflow::Scope;
 use timely::dataflow::operators::{Inspect, Probe};
 
@@ -38,6 +38,7 @@ pub(crate) fn model() -> Gpt {
         head: 8,
         hidden: 128,
         activation: Activation::Gelu,
+        style: Style::GPT2,
     }
 }
 

@@ -9,7 +9,7 @@ mod remade;
 mod stages;
 
 use advect_engine::Fabric;
-use advect_operators::transformer::{Context, Gpt, Role, Strategy, Zero};
+use advect_operators::transformer::{Activation, Context, Gpt, Role, Strategy, Style, Zero};
 
 use job::{Learned, Micro, batches, model, recipe, train};
 
@@ -102,6 +102,40 @@ fn equal_with_uneven_heads() {
         [(Role::Context(Context::Heads), 4), (Role::Data, 1)],
     ] {
         near(&format!("{axes:?}"), &alone, &on(&model, &axes, &batches));
+    }
+}
+
+/// A Llama, with norms by the mean square, turned positions, gates, no shifts, fewer keys than queries and a
+/// head of its own, on every role.
+#[test]
+fn equal_in_the_style_of_llama() {
+    let model = Gpt {
+        layers: 2,
+        groups: 4,
+        hidden: 44,
+        activation: Activation::Swiglu,
+        style: Style::LLAMA,
+        ..model()
+    };
+    let batches = batches(&model, 5, 2, 4);
+    let alone = on(&model, &[(Role::Data, 1)], &batches);
+    for mesh in [
+        "data 2, zero-1 2",
+        "zero-2 3",
+        "zero-3 2, tensor 2",
+        "tensor 3",
+        "sequence 4",
+        "context-gather 3",
+        "context-heads 2, sequence 2",
+        "stage 2, data 2",
+        "stage 2 (1 0 0 1), tensor 2",
+    ] {
+        let strategy: Strategy = mesh.parse().expect("a mesh");
+        let fabric = Fabric::Threads(strategy.mesh().workers());
+        let some = Some(1);
+        let learned = train(&model, &strategy, &recipe(), &batches, &fabric, some, false);
+        let learned = learned.unwrap_or_else(|e| panic!("{mesh}: {e}"));
+        near(mesh, &alone, &learned);
     }
 }
 

@@ -1,7 +1,7 @@
 //! A checkpoint does not know the mesh it was written on.
 
 use advect_operators::training::Trainable;
-use advect_operators::transformer::{Activation, Gpt, Strategy};
+use advect_operators::transformer::{Activation, Gpt, Strategy, Style};
 
 use super::*;
 
@@ -16,6 +16,7 @@ fn model() -> Gpt {
         head: 5,
         hidden: 21,
         activation: Activation::Gelu,
+        style: Style::GPT2,
     }
 }
 

@@ -25,6 +25,7 @@ use timely::worker::Worker;
 use super::corpus::Corpus;
 use super::load::{Loader, Starts};
 use super::settings::Settings;
+use super::weights::{self, Weights};
 use super::windows::Windows;
 use crate::checkpoints;
 use crate::pipeline::Stop;
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) stop: Stop,
     /// What to begin from.
     pub(crate) start: Option<Arc<Checkpoint>>,
+    /// The weights to begin from, if there is no checkpoint.
+    pub(crate) weights: Option<Arc<Weights>>,
     /// Where checkpoints are written.
     pub(crate) checkpoints: PathBuf,
 }
@@ -157,7 +160,11 @@ fn wire<'s>(
             let settings = &saving.settings;
             settings.saves(report.step + 1) || (report.stop && settings.checkpoint.every > 0)
         }),
-        start: (shared.start.as_ref()).map(|from| checkpoints::start(from, mesh, worker)),
+        start: match (&shared.start, &shared.weights) {
+            (Some(from), _) => Some(checkpoints::start(from, mesh, worker)),
+            (None, Some(weights)) => Some(weights::start(weights, mesh, worker)),
+            (None, None) => None,
+        },
     };
     let trained = trainable.wire(scope, inputs, &settings.recipe, control)?;
     let said = Arc::clone(shared);

@@ -8,12 +8,14 @@ mod corpus;
 mod fits;
 mod job;
 mod load;
+mod names;
 mod sample;
 pub(crate) mod settings;
 mod sink;
+mod weights;
 mod windows;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use advect_engine::Fabric;
@@ -169,6 +171,12 @@ impl Pipeline for Language {
         let settings = Settings::read(&run.config, &run.fabric)?;
         fits::check(&run.config, &settings, &run.fabric)?;
         let start = checkpoints::begin(run, &settings.checkpoint)?;
+        let weights = match (&start, settings.weights.as_str()) {
+            (None, path) if !path.is_empty() => {
+                Some(Arc::new(weights::read(&settings.model, Path::new(path))?))
+            }
+            _ => None,
+        };
         let mut shared = shared(&run.config, settings, run.stop.clone())?;
         let steps = shared.settings.recipe.schedule.steps;
         if let Some(done) = start
@@ -180,6 +188,7 @@ impl Pipeline for Language {
             return Err(run.config.wrong("training.steps", why).into());
         }
         (shared.start, shared.checkpoints) = (start, checkpoints::directory(run));
+        shared.weights = weights;
         let shared = Arc::new(shared);
         let sink = match run.is_first_process() {
             true => Some(Sink::create(run, &shared)?),
@@ -236,6 +245,7 @@ fn shared(config: &Config, settings: Settings, stop: Stop) -> Result<Shared> {
         corpus,
         stop,
         start: None,
+        weights: None,
         checkpoints: PathBuf::new(),
     })
 }

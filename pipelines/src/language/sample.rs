@@ -81,6 +81,9 @@ impl Writer {
                 .map(|x| f64::from(*x))
                 .collect(),
             Some(Data::F64(all)) => all[from..from + vocabulary].to_vec(),
+            Some(Data::Canonical(all)) => {
+                all[from..from + vocabulary].iter().map(|x| x.0).collect()
+            }
             _ => Vec::new(),
         })
     }

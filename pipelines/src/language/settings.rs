@@ -2,7 +2,7 @@
 
 use advect_engine::{DType, Fabric};
 use advect_operators::training::{Batching, Fall, Method, Recipe, Samples, Schedule};
-use advect_operators::transformer::{Activation, Gpt, Role, Strategy};
+use advect_operators::transformer::{Activation, Gpt, Norm, Positions, Role, Strategy, Style};
 use serde::Deserialize;
 
 use crate::checkpoints;
@@ -64,7 +64,13 @@ struct Model {
     groups: usize,
     hidden: usize,
     activation: Activation,
+    norm: Norm,
+    positions: Positions,
+    rotary_base: f64,
+    biases: bool,
+    tied: bool,
     precision: Precision,
+    weights: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -125,6 +131,8 @@ struct Raw {
 pub(crate) struct Settings {
     pub(crate) text: Text,
     pub(crate) model: Gpt,
+    /// A file of weights to begin from; empty begins with new ones.
+    pub(crate) weights: String,
     pub(crate) dtype: DType,
     pub(crate) strategy: Strategy,
     pub(crate) in_flight: usize,
@@ -170,6 +178,15 @@ impl Settings {
         config.require("model.heads", whole, "must divide model.width")?;
         let shared = model.heads.is_multiple_of(model.groups);
         config.require("model.groups", shared, "must divide model.heads")?;
+        let paired = (model.width / model.heads).is_multiple_of(2);
+        config.require(
+            "model.positions",
+            model.positions == Positions::Learned || paired,
+            "turns pairs of columns: make model.width / model.heads even",
+        )?;
+        let base = model.rotary_base;
+        let turns = base.is_finite() && base > 1.0;
+        config.require("model.rotary_base", turns, "must be a number above 1")?;
         let batching = Batching::new(raw.samples, &strategy)?;
         let finite = |x: f64| x.is_finite() && x >= 0.0;
         for (key, value) in [
@@ -192,7 +209,16 @@ impl Settings {
                 head: model.width / model.heads,
                 hidden: model.hidden,
                 activation: model.activation,
+                style: Style {
+                    norm: model.norm,
+                    positions: model.positions,
+                    rotary_base: model.rotary_base,
+                    biases: model.biases,
+                    tied: model.tied,
+                    ..Style::GPT2
+                },
             },
+            weights: raw.model.weights.clone(),
             dtype: match model.precision {
                 Precision::F32 => DType::F32,
                 Precision::F64 => DType::F64,

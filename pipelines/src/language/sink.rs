@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Event, Shared};
 use super::sample::Writer;
+use super::weights;
 use crate::error::{PipelineError, Result};
 use crate::pipeline::Run;
 use crate::plot::{Diagram, Mark};
@@ -318,6 +319,7 @@ impl Sink {
                 .say(format!("stopped after {done} of {steps} steps"));
             return Ok(());
         }
+        weights::write(&shared.settings.model, &whole, &self.run.result("model"))?;
         let text = self.text(shared, whole)?;
         let path = self.run.result("sample.txt");
         std::fs::write(&path, &text).map_err(PipelineError::file("write", &path, MEND))?;

@@ -1,6 +1,6 @@
 //! What is asked: a model and a step, read from the configuration of a pipeline.
 
-use advect_operators::transformer::{Role, Strategy, Zero};
+use advect_operators::transformer::{Activation, Norm, Positions, Role, Strategy, Zero};
 use serde::Deserialize;
 
 use super::memory::{self, Memory};
@@ -31,6 +31,11 @@ struct Model {
     heads: usize,
     groups: usize,
     hidden: usize,
+    activation: Activation,
+    norm: Norm,
+    positions: Positions,
+    biases: bool,
+    tied: bool,
     precision: Precision,
 }
 
@@ -103,7 +108,7 @@ impl Job {
                     groups: extents.groups,
                     sequence: extents.context,
                     vocabulary: text.alphabet.size(),
-                    tied: true,
+                    tied: extents.tied,
                 },
                 batch: samples.step,
                 micro: samples.micro,
@@ -137,6 +142,15 @@ impl Job {
                 }
             }
         };
+        let plain = extents.norm == Norm::Layer
+            && extents.positions == Positions::Learned
+            && extents.biases
+            && extents.activation != Activation::Swiglu;
+        if published.is_none() && !plain {
+            let note = "the layers are planned as those of a GPT-2 with these extents: other norms, positions, \
+                        shifts or gates change some percent";
+            job.notes.push(note.to_owned());
+        }
         job.check(config)?;
         if layout.mesh != "auto" {
             let wrong = |why: String| config.wrong("layout.mesh", why);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use advect_engine::{DType, Data, Graph, Layout, Mesh, Shard, Spec};
 use advect_operators::network::Linear;
-use advect_operators::transformer::{Activation, Gpt as Transformer, Strategy};
+use advect_operators::transformer::{Activation, Gpt as Transformer, Strategy, Style};
 
 use super::error::Result;
 use super::link;
@@ -136,6 +136,7 @@ fn block() -> Result<f64> {
         head: width / 4,
         hidden: 4 * width,
         activation: Activation::Gelu,
+        style: Style::GPT2,
     };
     let trainable = small.train(samples, DType::F32, &Strategy::alone())?;
     let graph = &trainable.graph;

@@ -16,7 +16,7 @@ use advect_engine::{
 };
 use advect_operators::attention::Attention;
 use advect_operators::training::Initial;
-use advect_operators::transformer::{Activation, Gpt, Role, Strategy};
+use advect_operators::transformer::{Activation, Gpt, Role, Strategy, Style};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::operators::{Input as _, Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle};
@@ -58,6 +58,7 @@ fn graph(case: Case, workers: usize) -> Result<Graph> {
         head: HEAD,
         hidden: 4 * case.width,
         activation: Activation::Gelu,
+        style: Style::GPT2,
     };
     let strategy = Strategy::new(&[(Role::Data, workers)])?;
     Ok(gpt.blocks(case.samples, DType::F32, &strategy)?.graph)
