@@ -14,7 +14,7 @@ use crate::attention::{Attention, AttentionPartial, FinishAttention, Rotary};
 use crate::loss::{Count, CrossEntropy, MeanSquare, VocabularyPartial};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
 use crate::network::{
-    Add, Bias, Embedding, Gated, LayerNorm, Linear, Pointwise, Residual, RmsNorm,
+    Add, Bias, Dropout, Embedding, Gated, LayerNorm, Linear, Pointwise, Residual, RmsNorm,
 };
 use crate::observations::{Corners, Grid, Interpolation, Points};
 
@@ -170,6 +170,15 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([SUM, SUM])
         .on_line([HALO, HALO])
         .on_plane([[SUM, S0], [SUM, S0]])?;
+    let half = Dropout { rate: 0.5, seed: 3 };
+    let dropout = Case::new("Dropout", half)
+        .input(&[4, 6, 5], -1.0..1.0)
+        .on_line([S0])
+        .on_line([S1])
+        .on_line([S2])
+        .on_line([SAME])
+        .on_line([SUM])
+        .on_plane([[S0, S1]])?;
     let pointwise = [Pointwise::Tanh, Pointwise::Silu, Pointwise::Gelu].map(|f| {
         Case::new(&format!("Pointwise::{f:?}"), f)
             .input(&[5, 7], -3.0..3.0)
@@ -196,6 +205,7 @@ fn network() -> Result<Vec<Entry>> {
         entry(&["RmsNorm"], vec![by_square]),
         entry(&["Gated"], gated.to_vec()),
         entry(&["Add"], vec![add]),
+        entry(&["Dropout"], vec![dropout]),
         entry(&["Pointwise"], pointwise.to_vec()),
         entry(&["MeanSquare"], vec![loss]),
     ])

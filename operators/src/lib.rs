@@ -22,6 +22,7 @@ pub mod loss;
 pub mod models;
 pub mod network;
 pub mod observations;
+mod random;
 pub mod training;
 pub mod transformer;
 pub mod twin;

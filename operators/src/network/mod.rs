@@ -9,11 +9,13 @@
 //! | [`RmsNorm`] | `rms_norm` | cut before the last dimension |
 //! | [`Add`] | `add` | as its inputs, sums too |
 //! | [`Residual`] | `residual` | as [`Bias`] |
+//! | [`Dropout`] | `dropout` | as its input, sums too |
 //! | [`Gated`] | `gated` | as its inputs, but no sums |
 //! | [`Pointwise`] | `pointwise` | any but sums |
 
 mod add;
 mod bias;
+mod dropout;
 mod embedding;
 mod gated;
 mod layer_norm;
@@ -26,6 +28,7 @@ pub(crate) mod rules;
 
 pub use add::Add;
 pub use bias::Bias;
+pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gated::Gated;
 pub use layer_norm::LayerNorm;

@@ -5,10 +5,11 @@
 //! number of workers starts from the same bits.
 
 use advect_engine::{Data, Mesh, Shard, Spec};
-use rand::{RngExt, SeedableRng};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use crate::network::real::{Real, as_real};
+use crate::random;
 
 /// Words of 32 bits that an element takes.
 const WORDS: u128 = 4;
@@ -61,10 +62,9 @@ impl Initial {
             Initial::Constant(c) => return T::data(vec![T::of(c); len]),
             Initial::Normal { deviation } => deviation,
         };
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        random.set_stream(fingerprint(name));
+        let mut random = random::stream(seed, name);
         let mut numbers = Vec::with_capacity(len);
-        for run in runs(spec, mesh, worker) {
+        for run in random::runs(spec, mesh, worker) {
             random.set_word_pos(WORDS * run.start as u128);
             numbers.extend(run.map(|_| T::of(deviation * normal(&mut random))));
         }
@@ -72,42 +72,9 @@ impl Initial {
     }
 }
 
-/// Ranges of global elements that a piece holds, in local order.
-fn runs(spec: &Spec, mesh: &Mesh, worker: usize) -> Vec<std::ops::Range<usize>> {
-    let indices = spec.layout.indices(mesh, &spec.shape, worker);
-    let Some((last, outer)) = indices.split_last() else {
-        return std::iter::once(0..1).collect();
-    };
-    let mut starts = vec![0];
-    for (dim, held) in outer.iter().enumerate() {
-        let n = spec.shape[dim];
-        starts = (starts.iter())
-            .flat_map(|start| held.iter().map(move |i| start * n + i))
-            .collect();
-    }
-    let width = spec.shape[spec.shape.len() - 1];
-    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
-    for start in starts {
-        for i in last {
-            let at = start * width + i;
-            match runs.last_mut() {
-                Some(run) if run.end == at => run.end += 1,
-                _ => runs.push(at..at + 1),
-            }
-        }
-    }
-    runs
-}
-
 /// A standard normal number from four words: Box and Muller (1958), the cosine of the pair.
 fn normal(random: &mut ChaCha8Rng) -> f64 {
     let unit = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
     let (radius, angle) = (unit(random.random()), unit(random.random()));
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()
-}
-
-/// The FNV-1a hash of a name, 64 bits: which stream is the name's own.
-fn fingerprint(name: &str) -> u64 {
-    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, step)
 }

@@ -4,7 +4,7 @@ use advect_engine::graph::{Rate, Value};
 use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
 
 use super::{Context, Norm, Role, Strategy, Style, Zero};
-use crate::network::{Add, LayerNorm, Linear, Pointwise, Residual, RmsNorm};
+use crate::network::{Add, Bias, Dropout, LayerNorm, Linear, Pointwise, Residual, RmsNorm};
 use crate::training::{Initial, Parameter};
 
 const SAME: Placement = Placement::Same;
@@ -251,12 +251,26 @@ impl<'a> Build<'a> {
         let over = shape.len() - 1;
         let part = self.with(&format!("{name}.product"), Linear::over(over), y, &[w])?;
         let whole = self.graph.relayout(part, &self.residual())?;
-        let end = format!("{name}.residual");
+        let (end, dropout) = (format!("{name}.residual"), format!("{name}.dropout"));
         if !self.style.biases {
+            let whole = self.dropped(&dropout, whole)?;
             return self.apply(&end, Add, &[x, whole]);
         }
         let b = self.parameter(&format!("{name}.bias"), &shape[over..], None, ZEROS, whole)?;
-        self.apply(&end, Residual, &[x, whole, b])
+        if self.style.dropout.rate == 0.0 {
+            return self.apply(&end, Residual, &[x, whole, b]);
+        }
+        let branch = self.apply(&format!("{name}.shifted"), Bias, &[whole, b])?;
+        let branch = self.dropped(&dropout, branch)?;
+        self.apply(&end, Add, &[x, branch])
+    }
+
+    /// `x` with a part of it left out, if that is asked for.
+    pub(super) fn dropped(&mut self, name: &str, x: Value) -> Result<Value> {
+        match self.style.dropout {
+            Dropout { rate: 0.0, .. } => Ok(x),
+            dropout => self.apply(name, dropout, &[x]),
+        }
     }
 
     /// Normalization of the residual stream.

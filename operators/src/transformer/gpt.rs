@@ -131,7 +131,7 @@ impl Gpt {
     /// # Errors
     /// If the extents do not fit each other.
     pub fn infer(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
-        let mut build = Build::new(strategy, dtype, self.style);
+        let mut build = Build::new(strategy, dtype, self.style.evaluated());
         let logits = self.logits(samples, &mut build)?;
         build.graph.output("logits", logits)?;
         Ok(Trainable {
@@ -180,6 +180,7 @@ impl Gpt {
             }
             Positions::Rotary => found,
         };
+        let x = build.dropped("tokens.dropout", x)?;
         let x = self.through(build, x)?;
         let x = build.go_on(build.last(), x)?;
         let x = build.norm("norm", x, h)?;

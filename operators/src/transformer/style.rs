@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::Dropout;
+
 /// How a residual stream is normalized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -38,6 +40,8 @@ pub struct Style {
     pub biases: bool,
     /// Whether the table of tokens is also the head.
     pub tied: bool,
+    /// What is left out of embeddings and of branches, before they are added, while it learns.
+    pub dropout: Dropout,
 }
 
 impl Style {
@@ -49,6 +53,7 @@ impl Style {
         rotary_base: 10_000.0,
         biases: true,
         tied: true,
+        dropout: Dropout::NONE,
     };
 
     /// Touvron et al. (2023), *LLaMA: open and efficient foundation language models*.
@@ -59,5 +64,15 @@ impl Style {
         rotary_base: 10_000.0,
         biases: false,
         tied: false,
+        dropout: Dropout::NONE,
     };
+
+    /// The same when it has learned: nothing is left out.
+    #[must_use]
+    pub const fn evaluated(self) -> Style {
+        Style {
+            dropout: Dropout::NONE,
+            ..self
+        }
+    }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) corpus: Corpus,
     pub(crate) trainable: Trainable,
+    /// The same model when nothing is left out.
+    pub(crate) evaluated: Trainable,
     pub(crate) stop: Stop,
     /// What to begin from.
     pub(crate) start: Option<Arc<Checkpoint>>,
@@ -193,7 +195,9 @@ fn wire<'s>(
                 false => Vec::new(),
             };
             let inputs = load(name, &every, Box::new(batches))?;
-            let found = trainable.evaluate(versions(chosen), inputs, in_flight)?;
+            let found = shared
+                .evaluated
+                .evaluate(versions(chosen), inputs, in_flight)?;
             let told = Rc::clone(heard);
             let seen = found.inspect(move |found| (told.borrow_mut())(kind(*found)));
             seen.probe_with(probe);

@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use advect_engine::Fabric;
+use advect_operators::training::Trainable;
+use advect_operators::transformer::Gpt;
 
 use self::corpus::Corpus;
 use self::job::Shared;
@@ -230,17 +232,27 @@ fn alone(config: &Config) -> Result<Settings> {
     Settings::read(config, &Fabric::Threads(settings::workers(config)?))
 }
 
-fn train(settings: &Settings) -> Result<advect_operators::training::Trainable> {
+fn train(settings: &Settings) -> Result<Trainable> {
     let samples = settings.batching.moment();
-    Ok(settings
-        .model
-        .train(samples, settings.dtype, &settings.strategy)?)
+    let model = &settings.model;
+    Ok(model.train(samples, settings.dtype, &settings.strategy)?)
+}
+
+/// The graph that measures what was learned.
+fn evaluated(settings: &Settings) -> Result<Trainable> {
+    let samples = settings.batching.moment();
+    let model = Gpt {
+        style: settings.model.style.evaluated(),
+        ..settings.model.clone()
+    };
+    Ok(model.train(samples, settings.dtype, &settings.strategy)?)
 }
 
 fn shared(config: &Config, settings: Settings, stop: Stop) -> Result<Shared> {
     let corpus = Corpus::read(config, &settings.text, settings.model.context)?;
     Ok(Shared {
         trainable: train(&settings)?,
+        evaluated: evaluated(&settings)?,
         settings,
         corpus,
         stop,

@@ -1,6 +1,7 @@
 //! The configuration of `language`, read and checked.
 
 use advect_engine::{DType, Fabric};
+use advect_operators::network::Dropout;
 use advect_operators::training::{Batching, Fall, Method, Recipe, Samples, Schedule};
 use advect_operators::transformer::{Activation, Gpt, Norm, Positions, Role, Strategy, Style};
 use serde::Deserialize;
@@ -69,6 +70,7 @@ struct Model {
     rotary_base: f64,
     biases: bool,
     tied: bool,
+    dropout: f64,
     precision: Precision,
     weights: String,
 }
@@ -184,6 +186,8 @@ impl Settings {
             model.positions == Positions::Learned || paired,
             "turns pairs of columns: make model.width / model.heads even",
         )?;
+        let part = (0.0..1.0).contains(&model.dropout);
+        config.require("model.dropout", part, "must be from 0 on and below 1")?;
         let base = model.rotary_base;
         let turns = base.is_finite() && base > 1.0;
         config.require("model.rotary_base", turns, "must be a number above 1")?;
@@ -215,6 +219,10 @@ impl Settings {
                     rotary_base: model.rotary_base,
                     biases: model.biases,
                     tied: model.tied,
+                    dropout: Dropout {
+                        rate: model.dropout,
+                        seed: training.seed,
+                    },
                     ..Style::GPT2
                 },
             },

@@ -418,7 +418,8 @@ mod tests {
             groups: 2,
             head: 32,
             hidden: 512,
-            activation: advect_operators::transformer::Activation::Gelu,
+            activation: Activation::Gelu,
+            style: advect_operators::transformer::Style::GPT2,
         };
         assert_eq!(gpt.total(), trained.parameters() as u64);
     }
