@@ -150,6 +150,27 @@ fn curve_of_enwiki() {
     }
 }
 
+/// Running means of the parameters are validated in their place, the same on every mesh; training does not
+/// know of them.
+#[test]
+fn curve_of_averages() {
+    let double = "model.precision=\"f64\"";
+    let mean = [double, "training.average=0.9", "samples.micro=16"];
+    let alone = on_mesh("data 1", 1, &mean);
+    let plain = on_mesh("data 1", 1, &[double, "samples.micro=16"]);
+    for (with, without) in alone.iter().zip(&plain) {
+        let step = with.0 == "step";
+        assert_eq!(step, with.2 == without.2, "{with:?} and {without:?}");
+    }
+    for (mesh, workers) in [
+        ("zero-1 2, data 2", 4),
+        ("tensor 2, zero-3 2", 4),
+        ("stage 2", 2),
+    ] {
+        overlay(mesh, &alone, &on_mesh(mesh, workers, &mean), 1e-10);
+    }
+}
+
 /// A step of 13 samples is one on any mesh, also where it fills no micro-batch and where workers have
 /// none: the loss is a mean over targets, not over micro-batches or workers.
 #[test]

@@ -120,6 +120,7 @@ fn train(gpt: &Gpt, strategy: &Strategy, samples: usize, micros: usize) -> (Held
         decay: 0.1,
         clip: Some(1.0),
         seed: 3,
+        average: None,
     };
     let (trainable, strategy) = (Arc::new(trainable), strategy.clone());
     let (n, vocabulary) = (samples * gpt.context, gpt.vocabulary as i64);

@@ -77,7 +77,7 @@ impl Dropout {
             let [step, micro] = site.moment();
             let spec = &site.inputs()[0];
             let before = u128::from(micro) * spec.shape.iter().product::<usize>() as u128;
-            let mut random = random::stream(self.seed ^ step, site.name());
+            let mut random = random::stream(self.seed, &format!("{} at {step}", site.name()));
             let (least, by) = (self.least(), T::of(1.0 / (1.0 - self.rate)));
             let mut at = 0;
             for run in random::runs(spec, site.mesh(), site.worker()) {

@@ -38,4 +38,20 @@ pub struct Recipe {
     pub clip: Option<f64>,
     /// Seed of the first values.
     pub seed: u64,
+    /// How much of the running mean of each parameter stays in a step; `None` takes no mean
+    /// ([`Trained::averages`](super::Trained::averages)).
+    pub average: Option<f64>,
+}
+
+/// The name of the running mean among the numbers that are kept for each element.
+pub(super) const AVERAGE: &str = "average";
+
+impl Recipe {
+    /// Names of the numbers that are kept for each element beside its parameter: those of the optimizer,
+    /// and the running mean.
+    pub fn slots(&self) -> Vec<&'static str> {
+        let average = self.average.map(|_| AVERAGE);
+        let slots = self.method.slots().iter().copied();
+        slots.chain(average).collect()
+    }
 }

@@ -16,8 +16,10 @@ use timely::dataflow::{Stream, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 
 use super::method::Stride;
+use super::recipe::AVERAGE;
 use super::tally::{self, COUNT, LOSS, STOP};
-use super::{Held, Method, Parameter, Recipe, Snapshot, Start};
+use super::{Held, Parameter, Recipe, Snapshot, Start};
+use crate::kernels::wide;
 use crate::network::real::{Real, as_real};
 
 /// What a step was.
@@ -72,23 +74,25 @@ impl Weights {
             let shape = spec.local_shape(mesh, worker);
             let len = shape.iter().product();
             let read = |start: &Start, slot| (start.read)(&parameter.name, slot, spec);
-            let state = |slot: &&'static str| match start {
-                Some(start) => read(start, Some(*slot)),
-                None => Ok(Data::zeros(spec.dtype, len)),
+            let weights = match start {
+                Some(start) => read(start, None)?,
+                None => first().into_data(),
             };
+            let state = |slot: &'static str| match start {
+                Some(start) if start.steps > 0 => read(start, Some(slot)),
+                _ if slot == AVERAGE => Ok(weights.clone()),
+                _ => Ok(Data::zeros(spec.dtype, len)),
+            };
+            let state = recipe
+                .slots()
+                .into_iter()
+                .map(state)
+                .collect::<Result<_>>()?;
             Ok(Piece {
                 parameter: parameter.clone(),
                 spec: spec.clone(),
-                weights: match start {
-                    Some(start) => read(start, None)?,
-                    None => first().into_data(),
-                },
-                state: recipe
-                    .method
-                    .slots()
-                    .iter()
-                    .map(state)
-                    .collect::<Result<_>>()?,
+                weights,
+                state,
                 shape,
             })
         });
@@ -108,7 +112,7 @@ impl Weights {
     }
 
     /// Everything that training goes on from, without a copy: a step that follows makes its own.
-    fn held(&self, method: &Method) -> Vec<Held> {
+    fn held(&self, recipe: &Recipe) -> Vec<Held> {
         let held = |piece: &Piece| -> Vec<Held> {
             let of = |slot, data: &Data| Held {
                 name: piece.parameter.name.clone(),
@@ -116,8 +120,8 @@ impl Weights {
                 spec: piece.spec.clone(),
                 data: data.clone(),
             };
-            let state = method.slots().iter().zip(&piece.state);
-            let state = state.map(|(slot, data)| of(Some(*slot), data));
+            let state = recipe.slots().into_iter().zip(&piece.state);
+            let state = state.map(|(slot, data)| of(Some(slot), data));
             std::iter::once(of(None, &piece.weights))
                 .chain(state)
                 .collect()
@@ -125,12 +129,14 @@ impl Weights {
         self.pieces.borrow().iter().flat_map(held).collect()
     }
 
-    /// The pieces as messages, keyed by their place.
-    pub(crate) fn shards(&self) -> Vec<Shard> {
+    /// The pieces as messages, keyed by their place; then their running means, if there are any.
+    pub(crate) fn shards(&self, recipe: &Recipe) -> Vec<Shard> {
         let pieces: Ref<'_, Vec<Piece>> = self.pieces.borrow();
-        let keyed = (0..).zip(pieces.iter());
-        keyed
-            .map(|(key, piece)| Shard::new(key, piece.shape.clone(), piece.weights.clone()))
+        let means = pieces.iter().filter(|_| recipe.average.is_some());
+        let means = means.filter_map(|piece| Some((piece, piece.state.last()?)));
+        let all = pieces.iter().map(|piece| (piece, &piece.weights));
+        let all = (0..).zip(all.chain(means));
+        all.map(|(key, (piece, data))| Shard::new(key, piece.shape.clone(), data.clone()))
             .collect()
     }
 
@@ -204,8 +210,26 @@ impl Piece {
         let taken = self.state.iter_mut().filter_map(|slot| slot.get_mut::<T>());
         let mut state: Vec<Vec<T>> = taken.map(std::mem::take).collect();
         let gradient = gradient.elements::<T>();
-        recipe.method.step(stride, weights, &mut state, gradient);
+        let own = recipe.method.slots().len();
+        recipe
+            .method
+            .step(stride, weights, &mut state[..own], gradient);
+        if let (Some(stays), Some(mean)) = (recipe.average, state.get_mut(own)) {
+            // early means forget faster, as there is little to remember
+            let n = stride.step as f64;
+            let stays = stays.min((1.0 + n) / (10.0 + n));
+            average(T::of(stays), T::of(1.0 - stays), weights, mean);
+        }
         self.state = state.into_iter().map(T::data).collect();
+    }
+}
+
+wide! {
+    /// Moves running means towards weights.
+    fn average<T: Real>(stays: T, comes: T, weights: &[T], mean: &mut [T]) {
+        for (mean, &w) in mean.iter_mut().zip(weights) {
+            *mean = stays * *mean + comes * w;
+        }
     }
 }
 
@@ -290,14 +314,14 @@ pub(crate) fn update<'s>(
                 if saves(&made) {
                     let taken = Snapshot {
                         steps: step + 1,
-                        held: Rc::new(weights.held(&recipe.method)),
+                        held: Rc::new(weights.held(&recipe)),
                     };
                     snapshot.activate().session(&caps[2]).give(taken);
                 }
                 let mut next = next.activate();
                 let mut session = next.session(&caps[0]);
                 weights
-                    .shards()
+                    .shards(&recipe)
                     .into_iter()
                     .for_each(|shard| session.give(shard));
                 drop(session);

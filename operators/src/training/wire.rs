@@ -59,10 +59,19 @@ pub struct Trained<'s> {
     pub snapshots: StreamVec<'s, Tick, Snapshot>,
     /// Parameters by name, once a version, in the layouts in which they are stored.
     pub parameters: Streams<'s, Tick>,
+    /// Their running means over the steps, if the recipe takes any (Polyak and Juditsky 1992; exponential).
+    pub averages: Option<Streams<'s, Tick>>,
     /// What this worker holds of them, after the last step that has been taken.
     pub weights: Weights,
     /// What waits on this worker for cotangents.
     pub kept: Rc<Kept>,
+}
+
+impl<'s> Trained<'s> {
+    /// What was learned, to be measured and kept: the running means if there are any, or the parameters.
+    pub fn learned(&self) -> &Streams<'s, Tick> {
+        self.averages.as_ref().unwrap_or(&self.parameters)
+    }
 }
 
 impl Trainable {
@@ -87,11 +96,18 @@ impl Trainable {
         let weights = Weights::first(&self.parameters, &specs, recipe, mesh, worker, start)?;
         let (handle, later) = scope.feedback::<Batch>(Tick::new(1, 0));
         let begin = Tick::new(start.map_or(0, |start| start.steps), 0);
-        let first = weights.shards().into_iter().map(|shard| (begin, shard));
+        let first = weights
+            .shards(recipe)
+            .into_iter()
+            .map(|shard| (begin, shard));
         let first = tensors(scope, "First values", first.collect());
         let versions = first.concat(later);
         let names = self.parameters.iter().map(|p| p.name.clone());
-        let parameters: Streams<'s, Tick> = names.zip(sort(versions, specs.len())).collect();
+        let copies = if recipe.average.is_some() { 2 } else { 1 };
+        let mut sorted = sort(versions, copies * specs.len());
+        let means = sorted.split_off(specs.len());
+        let averages = (recipe.average).map(|_| names.clone().zip(means).collect());
+        let parameters: Streams<'s, Tick> = names.zip(sorted).collect();
         let mut feeds = inputs;
         feeds.extend(parameters.iter().map(|(name, s)| (name.clone(), s.clone())));
         let wiring = Wiring {
@@ -129,6 +145,7 @@ impl Trainable {
             reports: updated.reports,
             snapshots: updated.snapshots,
             parameters,
+            averages,
             weights,
             kept: wired.kept(),
         })

@@ -56,6 +56,7 @@ pub(crate) fn recipe() -> Recipe {
         decay: 0.1,
         clip: Some(0.5),
         seed: 11,
+        average: None,
     }
 }
 

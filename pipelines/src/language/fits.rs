@@ -23,7 +23,7 @@ pub(super) fn check(config: &Config, settings: &Settings, fabric: &Fabric) -> Re
 
 fn within(config: &Config, settings: &Settings, fabric: &Fabric, memory: f64) -> Result<()> {
     let (local, all) = (fabric.local(), fabric.workers());
-    let copies = 2.0 + settings.recipe.method.slots().len() as f64;
+    let copies = 2.0 + settings.recipe.slots().len() as f64;
     let refuse = |needs: f64, of: String| {
         let why = format!(
             "needs {} on {} of this process ({of}), and the machine has {}; cut parameters (zero-3, stage, \

@@ -185,7 +185,7 @@ fn wire<'s>(
     });
     pace.follow(reports).probe_with(probe);
 
-    let versions = |chosen: Chosen| select(&trained.parameters, move |step| chosen(step));
+    let versions = |chosen: Chosen| select(trained.learned(), move |step| chosen(step));
     let every = Rc::new(Cell::new(steps + 1));
     let evaluate =
         |name: &str, windows: Vec<Starts>, chosen: Chosen, kind: fn(Evaluation) -> Event| {

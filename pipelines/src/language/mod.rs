@@ -104,7 +104,7 @@ impl Pipeline for Language {
             pieces.sum::<usize>()
         };
         let weights = most(&stored);
-        let slots = settings.recipe.method.slots().len() as u64;
+        let slots = settings.recipe.slots().len() as u64;
         let title = format!(
             "language on {fabric}, {}: {} parameters, {} samples a step in {} micro-batches",
             settings.strategy,

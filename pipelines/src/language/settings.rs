@@ -94,6 +94,7 @@ struct Training {
     fall: Fall,
     decay: f64,
     clip: f64,
+    average: f64,
     seed: u64,
 }
 
@@ -188,6 +189,8 @@ impl Settings {
         )?;
         let part = (0.0..1.0).contains(&model.dropout);
         config.require("model.dropout", part, "must be from 0 on and below 1")?;
+        let stays = (0.0..1.0).contains(&training.average);
+        config.require("training.average", stays, "must be from 0 on and below 1")?;
         let base = model.rotary_base;
         let turns = base.is_finite() && base > 1.0;
         config.require("model.rotary_base", turns, "must be a number above 1")?;
@@ -244,6 +247,7 @@ impl Settings {
                 decay: training.decay,
                 clip: Some(training.clip).filter(|clip| *clip > 0.0),
                 seed: training.seed,
+                average: Some(training.average).filter(|stays| *stays > 0.0),
             },
             text: raw.text,
             in_flight: raw.layout.in_flight,
