@@ -47,7 +47,12 @@ impl Monoid {
     pub fn accepts(self, dtype: DType, shape: &[usize]) -> Result<(), String> {
         match self {
             Monoid::Sum | Monoid::Max => Ok(()),
-            Monoid::LogSumExp if !matches!(dtype, DType::F32 | DType::F64 | DType::Canonical) => {
+            Monoid::LogSumExp if dtype == DType::Canonical => Err(
+                "(m, l, o) partials are scaled by what each worker saw, so that canonical sums would know of \
+                 the mesh; gather the keys or finish the logits first"
+                    .to_owned(),
+            ),
+            Monoid::LogSumExp if !matches!(dtype, DType::F32 | DType::F64) => {
                 Err(format!("(m, l, o) partials are f32 or f64, not {dtype:?}"))
             }
             Monoid::LogSumExp if shape.last().copied().unwrap_or(0) < 2 => Err(format!(
@@ -181,7 +186,7 @@ float!(f64);
 
 impl Float for Canonical {
     fn plus(self, o: Self) -> Self {
-        self + o
+        self.merged(o)
     }
     fn minus(self, o: Self) -> Self {
         self - o

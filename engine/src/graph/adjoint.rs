@@ -47,9 +47,9 @@ pub(crate) struct Work {
 
 impl Work {
     /// Works when all cotangents of a moment and key have come, and the inputs that were made `again`, on
-    /// one moment an activation;
-    /// cotangents that have not come when the frontier passes are zero. Inputs that are `late` are
-    /// answered one at a time when this worker has had nothing else to do for a round.
+    /// one moment an activation; cotangents that have not come when the frontier passes are zero. Inputs that
+    /// are `late` are answered one at a time when this worker has had nothing else to do for a round, and for
+    /// a part of the time that the last such answer took ([`Admission::patience`]).
     pub(crate) fn wire<'s, T: Moment>(
         mut self,
         keeps: Keeps<'s, T>,
@@ -139,7 +139,7 @@ impl Work {
                         panic!("{}", self.site.error(why));
                     }
                 }
-                let ready: Vec<(T, u64)> = open
+                let mut ready = open
                     .iter()
                     .filter(|(slot, entry)| {
                         let parts = entry.parts.iter().enumerate();
@@ -149,12 +149,12 @@ impl Work {
                                 all && (part.is_some() || zero)
                             })
                     })
-                    .map(|(slot, _)| slot.clone())
-                    .collect();
-                if ready.len() > 1 {
+                    .map(|(slot, _)| slot.clone());
+                let (first, more) = (ready.next(), ready.next().is_some());
+                if more {
                     wake.activate();
                 }
-                if let Some(slot) = ready.into_iter().next()
+                if let Some(slot) = first
                     && let Some(entry) = open.remove(&slot)
                     && let Some(point) = saved.remove(&slot)
                 {

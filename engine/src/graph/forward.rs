@@ -70,9 +70,14 @@ impl Work {
             gives,
             kept,
         } = self;
-        let mut builder = OperatorBuilder::new(site.name.clone(), scope);
-        let wake = scope.activator_for(builder.operator_info().address);
         let (count, again) = (ports.len(), when.is_some());
+        // what an operator computes may depend on its own name
+        let name = match again {
+            true => format!("{} again", site.name),
+            false => site.name.clone(),
+        };
+        let mut builder = OperatorBuilder::new(name, scope);
+        let wake = scope.activator_for(builder.operator_info().address);
         ports.extend(when.map(|stream| Port {
             stream,
             held: false,
@@ -129,7 +134,7 @@ impl Work {
                 open.retain(|(time, _), entry| {
                     !again || entry.parts[count].is_some() || frontiers[count].less_equal(time)
                 });
-                let mut ready = Vec::new();
+                let (mut ready, mut more) = (None, false);
                 for ((time, key), entry) in &open {
                     let mut complete = true;
                     for (port, holds) in holds.iter().enumerate() {
@@ -147,12 +152,15 @@ impl Work {
                         complete &= here;
                     }
                     if complete {
-                        ready.push((time.clone(), *key));
+                        more = ready.is_some();
+                        ready.get_or_insert_with(|| (time.clone(), *key));
+                    }
+                    if more {
+                        break;
                     }
                 }
                 // one moment, that what it makes flows on before the next is begun
-                let more = ready.len() > 1;
-                let first = ready.into_iter().next().filter(|(time, key)| {
+                let first = ready.filter(|(time, key)| {
                     let slot = (time.coordinates(), *key);
                     admission.as_ref().is_none_or(|a| a.enter(slot, &wake))
                 });

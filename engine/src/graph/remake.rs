@@ -74,8 +74,7 @@ impl Graph {
                 Kind::Apply(operator) => {
                     let inputs = node.inputs.iter().enumerate();
                     let ports: Vec<_> = inputs.map(|(i, &v)| port(i, v).0).collect();
-                    let mut site = self.site(node, cotangent.scope().index());
-                    site.name = format!("{} again", site.name);
+                    let site = self.site(node, cotangent.scope().index());
                     let work = Work {
                         operator: Arc::clone(operator),
                         site,

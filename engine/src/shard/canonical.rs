@@ -12,8 +12,9 @@ use bytemuck::{Pod, Zeroable};
 /// processors: Hallberg and Adcroft (2014), *An order-invariant real-to-integer conversion sum*. Here the
 /// multiples stay in a double, which adds as fast as others.
 ///
-/// A term above [`Canonical::LARGEST`] becomes NaN, so that no sum is silently another one. `+`, `-`, `*` and
-/// `/` are those of `f64`: they belong to one element, not to a sum.
+/// A term above [`Canonical::LARGEST`] and a sum, of parts too, from [`Canonical::BOUND`] on become NaN, so that
+/// no sum is silently another one. `+`, `-`, `*` and `/` are those of `f64`: they belong to one element, not to
+/// a sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, PartialOrd)]
 #[repr(transparent)]
 pub struct Canonical(pub f64);
@@ -28,7 +29,7 @@ impl Canonical {
     pub const STEP: f64 = 1.0 / (1_u64 << 34) as f64;
     /// The largest term.
     pub const LARGEST: f64 = (1_u64 << 17) as f64;
-    /// Sums below this are exact.
+    /// Sums below this are exact, if those of their parts are below it.
     pub const BOUND: f64 = (1_u64 << 19) as f64;
     /// Numbers beside this one are a step apart: to add and subtract it rounds to the grid.
     const ANCHOR: f64 = 1.5 * (1_u64 << 18) as f64;
@@ -45,7 +46,23 @@ impl Canonical {
     #[must_use]
     pub fn product_onto(self, a: Self, sum: Self) -> Self {
         let term = self.0.mul_add(a.0, Self::ANCHOR) - Self::ANCHOR;
-        Canonical(sum.0 + Self::within(term).0)
+        Self::exact(sum.0 + Self::within(term).0)
+    }
+
+    /// The sum of two sums.
+    #[inline(always)]
+    #[must_use]
+    pub fn merged(self, other: Self) -> Self {
+        Self::exact(self.0 + other.0)
+    }
+
+    #[inline(always)]
+    fn exact(sum: f64) -> Self {
+        Canonical(if sum.abs() < Self::BOUND {
+            sum
+        } else {
+            f64::NAN
+        })
     }
 
     #[inline(always)]
@@ -61,7 +78,7 @@ impl Canonical {
 impl AddAssign for Canonical {
     #[inline(always)]
     fn add_assign(&mut self, term: Self) {
-        self.0 += term.on_grid().0;
+        *self = Self::exact(self.0 + term.on_grid().0);
     }
 }
 
@@ -171,5 +188,13 @@ mod tests {
             let product = Canonical(large).product_onto(Canonical(1.0), Canonical(0.0));
             assert!(product.0.is_nan(), "{large}");
         }
+        // a sum that comes back from where it was not exact
+        let mut sum = Canonical(0.0);
+        for term in [1.0, 1.0, 1.0, 1.0, 1.0, -1.0, -1.0] {
+            sum += Canonical(term * Canonical::LARGEST);
+        }
+        assert!(sum.0.is_nan());
+        let half = Canonical(Canonical::BOUND / 2.0);
+        assert!(half.merged(half).0.is_nan());
     }
 }

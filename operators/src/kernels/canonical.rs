@@ -38,15 +38,10 @@ pub(crate) fn multiply(
         }
         for i in 0..here {
             for (j, &sum) in sums[i * width..][..width].iter().enumerate() {
-                let exact = if sum.0.abs() < Canonical::BOUND {
-                    sum
-                } else {
-                    Canonical(f64::NAN)
-                };
                 let to = to.as_mut().get_mut(first + i, j);
                 *to = match how {
-                    Accum::Replace => exact,
-                    Accum::Add => *to + exact,
+                    Accum::Replace => sum,
+                    Accum::Add => to.merged(sum),
                 };
             }
         }

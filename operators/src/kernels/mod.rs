@@ -79,10 +79,11 @@ pub(crate) fn level() -> Level {
 
 wide! {
     /// Adds `b` to each row of `x`.
+    #[allow(clippy::assign_op_pattern, reason = "`+=` adds a term to a sum, and these are elements")]
     pub(crate) fn add_to_rows<T: Real>(x: &mut [T], b: &[T]) {
         for row in x.chunks_exact_mut(b.len().max(1)) {
             for (x, &b) in row.iter_mut().zip(b) {
-                *x += b;
+                *x = *x + b;
             }
         }
     }
@@ -168,7 +169,8 @@ pub(crate) fn sum_of_rows<T: Real>(x: &[T], width: usize) -> Vec<T> {
 /// The sum of sums of `width` columns, in their order.
 pub(crate) fn total<T: Real>(mut parts: Vec<T>, width: usize) -> Vec<T> {
     let (sums, more) = parts.split_at_mut(width);
-    add_rows(more, sums);
+    more.chunks_exact(width.max(1))
+        .for_each(|part| add_to_rows(sums, part));
     parts.truncate(width);
     parts
 }

@@ -36,8 +36,9 @@ impl Operator for MeanSquare {
         with_real!(site, inputs[0].dtype(), T => {
             let pairs = inputs[0].elements::<T>().iter().zip(inputs[1].elements::<T>());
             let apart: Vec<T> = pairs.map(|(&x, &y)| x - y).collect();
-            let squares = apart.iter().fold(T::of(0.0), |sum, &d| d.times_plus(d, sum));
-            let loss = vec![squares * T::of(0.5) * weight::<T>(site)];
+            let by = T::of(0.5) * weight::<T>(site);
+            let loss = apart.iter().fold(T::of(0.0), |sum, &d| (d * by).times_plus(d, sum));
+            let loss = vec![loss];
             let kept = Shard::new(site.key(), inputs[0].shape.clone(), apart.into());
             let bytes = kept.bytes_len();
             Ok((vec![Shard::new(site.key(), vec![], loss.into())], Saved::new(kept, bytes)))
@@ -49,8 +50,9 @@ impl Operator for MeanSquare {
         with_real!(site, apart.dtype(), T => {
             let changes = tangents[0].elements::<T>().iter().zip(tangents[1].elements::<T>());
             let terms = apart.elements::<T>().iter().zip(changes);
-            let sum = terms.fold(T::of(0.0), |sum, (&d, (&x, &y))| sum + d * (x - y));
-            Ok(vec![Shard::new(site.key(), vec![], vec![sum * weight::<T>(site)].into())])
+            let by = weight::<T>(site);
+            let sum = terms.fold(T::of(0.0), |sum, (&d, (&x, &y))| (d * by).times_plus(x - y, sum));
+            Ok(vec![Shard::new(site.key(), vec![], vec![sum].into())])
         })
     }
 

@@ -79,7 +79,9 @@ impl Operator for VocabularyPartial {
             for ((z, dz), column) in logits.zip(changes).zip(&kept.columns) {
                 let m = highest(z, T::LOWEST);
                 let terms = z.iter().zip(dz).map(|(&z, &dz)| (z - m).exponential() * dz);
-                rows.extend([m, terms.fold(T::of(0.0), |sum, x| sum + x)]);
+                let mut sum = T::of(0.0);
+                terms.for_each(|term| sum += term);
+                rows.extend([m, sum]);
                 hits.push(column.map_or(T::of(0.0), |c| dz[c]));
             }
             Ok(vec![

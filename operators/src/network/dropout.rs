@@ -97,3 +97,52 @@ impl Dropout {
         (self.rate * 2f64.powi(32)) as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use advect_engine::{DType, Graph, Layout};
+
+    use super::*;
+
+    /// Which of ten thousand elements stay, by name, seed, step and micro-batch.
+    fn mask(name: &str, seed: u64, moment: [u64; 2]) -> Vec<bool> {
+        let mesh = Mesh::line("data", 1);
+        let spec = Spec::new([100, 100], DType::F32, Layout::same(&mesh));
+        let mut graph = Graph::new(mesh);
+        let x = graph.input("x", spec).expect("it fits");
+        let dropout = Dropout { rate: 0.3, seed };
+        let y = graph.apply(name, dropout, &[x]).expect("it fits");
+        graph.output("y", y).expect("it is free");
+        let ones = Shard::new(0, vec![100, 100], vec![1f32; 10_000].into());
+        let sources = BTreeMap::from([("x".to_owned(), vec![ones])]);
+        let now = graph.rehearse(&sources, moment, 0).expect("it runs");
+        let kept = now.value(y)[0].elements::<f32>();
+        assert!(kept.iter().all(|&y| y == 0.0 || y == 1.0 / 0.7));
+        kept.iter().map(|&y| y > 0.0).collect()
+    }
+
+    /// The part that is left out is the rate, and masks of operators, seeds, steps and micro-batches have
+    /// nothing to do with each other: two of them agree where chance says.
+    #[test]
+    fn masks_are_independent() {
+        let others = [
+            mask("a", 1, [0, 0]),
+            mask("b", 1, [0, 0]),
+            mask("a", 2, [0, 0]),
+            mask("a", 1, [1, 0]),
+            mask("a", 0, [1, 0]),
+            mask("a", 1, [0, 1]),
+        ];
+        for (i, mask) in others.iter().enumerate() {
+            let stay = mask.iter().filter(|stays| **stays).count();
+            assert!((6_800..7_200).contains(&stay), "{stay} of 10,000");
+            for other in &others[..i] {
+                let agree = mask.iter().zip(other).filter(|(a, b)| a == b).count();
+                assert!((5_600..6_000).contains(&agree), "{agree} of 10,000");
+            }
+        }
+        assert_eq!(others[0], mask("a", 1, [0, 0]));
+    }
+}

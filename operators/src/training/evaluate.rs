@@ -11,7 +11,7 @@ use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::{Stream, StreamVec};
 
 use super::Trainable;
-use super::tally::{self, COUNT, LOSS};
+use super::tally::{self, COUNT};
 
 /// The loss of a version.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -58,7 +58,7 @@ impl Trainable {
                                 let totals = shard.elements::<f64>();
                                 output.session(&cap).give(Evaluation {
                                     step,
-                                    loss: totals[LOSS] / totals[COUNT],
+                                    loss: tally::loss(totals) / totals[COUNT],
                                     targets: totals[COUNT] as u64,
                                 });
                             }

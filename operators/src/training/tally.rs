@@ -15,22 +15,34 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-/// Where loss, count and the wish to stop stand among the totals; squares of gradients follow, each in
-/// two parts that are added up for themselves.
+/// Where loss, count and the wish to stop stand among the totals; squares of gradients follow. The loss and
+/// each square have two parts that are added up for themselves.
 pub(crate) const LOSS: usize = 0;
-pub(crate) const COUNT: usize = 1;
-pub(crate) const STOP: usize = 2;
-const SQUARES: usize = 3;
+pub(crate) const COUNT: usize = 2;
+pub(crate) const STOP: usize = 3;
+const SQUARES: usize = 4;
 
 /// Where the squares of gradient `number` stand.
 pub(crate) fn squares_of(number: usize) -> usize {
     SQUARES + 2 * number
 }
 
+/// The loss.
+pub(crate) fn loss(totals: &[f64]) -> f64 {
+    whole(&totals[LOSS..COUNT])
+}
+
 /// The squares of all gradients.
 pub(crate) fn squares(totals: &[f64]) -> Vec<f64> {
-    let parts = totals[SQUARES..].chunks_exact(2);
-    parts.map(|parts| parts[0] + parts[1]).collect()
+    totals[SQUARES..].chunks_exact(2).map(whole).collect()
+}
+
+/// The sum of both parts of a total, no number if the fine one may have been rounded.
+fn whole(parts: &[f64]) -> f64 {
+    match parts {
+        [coarse, fine] if fine.abs() < 2f64.powi(53 - FINE) => coarse + fine,
+        _ => f64::NAN,
+    }
 }
 
 /// What is added to one total.
@@ -49,6 +61,14 @@ struct Open {
     totals: Vec<f64>,
     /// Gradients whose squares have come.
     gradients: usize,
+}
+
+impl Open {
+    /// Adds both parts of a total.
+    fn add(&mut self, slot: usize, parts: [f64; 2]) {
+        let totals = self.totals[slot..].iter_mut();
+        totals.zip(parts).for_each(|(total, part)| *total += part);
+    }
 }
 
 /// This worker's part of the totals, one vector a version: slots [`LOSS`] and [`COUNT`] add what
@@ -94,9 +114,10 @@ fn tally<'s>(
                         }
                         entry.gradients += usize::from(*slot >= SQUARES);
                         if *mine && *slot >= SQUARES {
-                            let squares = add_squares(&shard);
-                            (entry.totals[*slot..].iter_mut().zip(squares))
-                                .for_each(|(total, part)| *total += part);
+                            entry.add(*slot, add_squares(&shard));
+                        } else if *mine && *slot == LOSS {
+                            let parts = halves(shard.dtype(), add_up(&shard));
+                            entry.add(*slot, parts);
                         } else if *mine {
                             entry.totals[*slot] += add_up(&shard);
                         }
@@ -128,7 +149,7 @@ fn tally<'s>(
 fn slots(sources: &[Source<'_>]) -> usize {
     sources
         .iter()
-        .map(|s| s.slot + if s.slot >= SQUARES { 2 } else { 1 })
+        .map(|s| s.slot + if s.slot == COUNT { 1 } else { 2 })
         .max()
         .unwrap_or(0)
         .max(SQUARES)
@@ -146,17 +167,21 @@ pub(crate) fn totals<'s>(
     Ok(relayout(tally(mesh, sources, stop), &merged))
 }
 
-/// The sum of the elements, in double precision; no number if a canonical one is too large to be exact.
+/// Bits behind the point of the coarse part of a total of canonical numbers, and of the fine one: sums of
+/// coarse parts are exact to 2⁴⁹, those of fine ones, each at most 2⁻⁵, to 2²³.
+const COARSE: i32 = 4;
+const FINE: i32 = 30;
+
+/// The sum of the elements, in double precision.
 fn add_up(shard: &Shard) -> f64 {
     match shard.dtype() {
         DType::F32 => shard.elements::<f32>().iter().map(|&x| f64::from(x)).sum(),
-        DType::Canonical => shard.elements::<Canonical>().iter().map(exact).sum(),
+        DType::Canonical => shard.elements::<Canonical>().iter().map(|x| x.0).sum(),
         _ => shard.elements::<f64>().iter().sum(),
     }
 }
 
-/// The sum of the squares, in two parts. Those of canonical numbers are multiples of 2⁻⁴ and of 2⁻³⁶, so
-/// that sums to 2⁴⁹ are exact; those of others are one sum.
+/// The sum of the squares, in two parts.
 fn add_squares(shard: &Shard) -> [f64; 2] {
     let square = |sum: f64, x: f64| sum + x * x;
     match shard.dtype() {
@@ -165,13 +190,10 @@ fn add_squares(shard: &Shard) -> [f64; 2] {
             [numbers.fold(0.0, square), 0.0]
         }
         DType::Canonical => {
-            let squares = shard
-                .elements::<Canonical>()
-                .iter()
-                .map(|x| exact(x).powi(2));
-            squares.fold([0.0; 2], |[coarse, fine], square| {
-                let high = rounded(square, 4);
-                [coarse + high, fine + rounded(square - high, 36)]
+            let numbers = shard.elements::<Canonical>().iter();
+            numbers.fold([0.0; 2], |[coarse, fine], x| {
+                let parts = halves(DType::Canonical, x.0 * x.0);
+                [coarse + parts[0], fine + parts[1]]
             })
         }
         _ => [
@@ -181,17 +203,17 @@ fn add_squares(shard: &Shard) -> [f64; 2] {
     }
 }
 
-/// A canonical sum, if it is exact.
-fn exact(sum: &Canonical) -> f64 {
-    if sum.0.abs() < Canonical::BOUND {
-        sum.0
-    } else {
-        f64::NAN
+/// A number in two parts whose sums have no order, if it is canonical.
+fn halves(dtype: DType, x: f64) -> [f64; 2] {
+    if dtype != DType::Canonical {
+        return [x, 0.0];
     }
+    let coarse = rounded(x, COARSE);
+    [coarse, rounded(x - coarse, FINE)]
 }
 
 /// `x` to the nearest multiple of $2^{-bits}$, if it is below $2^{51 - bits}$.
 fn rounded(x: f64, bits: i32) -> f64 {
-    let anchor = 1.5 * 2_f64.powi(52 - bits);
+    let anchor = 1.5 * 2f64.powi(52 - bits);
     (x + anchor) - anchor
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use advect_engine::graph::Moment;
-use advect_engine::{Batch, Canonical, DType, Data, EngineError, Mesh, Result, Shard, Spec, Tick};
+use advect_engine::{Batch, DType, Data, EngineError, Mesh, Result, Shard, Spec, Tick};
 use serde::Serialize;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::Pipeline;
@@ -17,7 +17,7 @@ use timely::progress::frontier::MutableAntichain;
 
 use super::method::Stride;
 use super::recipe::AVERAGE;
-use super::tally::{self, COUNT, LOSS, STOP};
+use super::tally::{self, COUNT, STOP};
 use super::{Held, Parameter, Recipe, Snapshot, Start};
 use crate::kernels::wide;
 use crate::network::real::{Real, as_real};
@@ -153,15 +153,11 @@ impl Weights {
         if count <= 0.0 {
             return Err("no target in all its micro-batches; give at least one".to_owned());
         }
+        let loss = tally::loss(totals);
         let dtype = pieces.first().map(|piece| piece.spec.dtype);
-        let bound = match dtype {
-            Some(DType::Canonical) => Canonical::BOUND,
-            _ => f64::INFINITY,
-        };
-        if !(totals[LOSS].abs() < bound) {
+        if !loss.is_finite() {
             return Err(format!(
-                "the loss is {}; lower the learning rate, or look for such numbers in the inputs{}",
-                totals[LOSS],
+                "the loss is {loss}; lower the learning rate, or look for such numbers in the inputs{}",
                 dtype.map_or("", large)
             ));
         }
@@ -178,7 +174,7 @@ impl Weights {
         let shorten = recipe.clip.map_or(1.0, |clip| (clip / norm).min(1.0));
         let report = Report {
             step,
-            loss: totals[LOSS] / count,
+            loss: loss / count,
             targets: count as u64,
             norm,
             rate: recipe.schedule.rate(step),
@@ -339,7 +335,10 @@ pub(crate) fn update<'s>(
 /// What else makes a number of this type not finite.
 fn large(dtype: DType) -> &'static str {
     match dtype {
-        DType::Canonical => ", or take fewer samples a step: canonical sums hold less than 2^19",
+        DType::Canonical => {
+            ", or for numbers that are large: canonical terms are at most 2^17 and sums less than 2^19; take \
+             fewer samples a micro-batch"
+        }
         _ => "",
     }
 }

@@ -7,6 +7,7 @@ use super::train;
 use crate::config::Config;
 use crate::error::Result;
 use crate::plan::bytes;
+use crate::planner::memory::Memory;
 use crate::planner::{Job, calibrate};
 
 /// Ends a run that does not fit: the workers of this process hold parameters, gradients and the state of the
@@ -40,25 +41,25 @@ fn within(config: &Config, settings: &Settings, fabric: &Fabric, memory: f64) ->
     // however they are cut: a model too large to count its bytes ends here
     let model = &settings.model;
     let [h, f, layers] = [model.width, model.hidden, model.layers].map(|n| n as f64);
-    let least = layers * h * (2.0 * h + 2.0 * f) + h * (model.vocabulary + model.context) as f64;
+    let least = layers * h * (2.0 * h + 2.0 * f) + h * model.vocabulary as f64;
     let least = copies * settings.dtype.size() as f64 * least * local.len() as f64 / all as f64;
     if least > memory {
         return Err(refuse(least, "parameters, gradients, optimizer".to_owned()).into());
     }
     let trainable = train(settings)?;
-    let stored = local.clone().map(|w| trainable.graph.parameter_bytes(w));
-    let stored = copies * stored.sum::<usize>() as f64;
+    let pieces = local.clone().map(|w| trainable.graph.parameter_bytes(w));
+    let stored = copies * pieces.sum::<usize>() as f64;
     let stages = Job::read(config, None).map(|mut job| job.memory(&settings.strategy));
     // meshes that are not planned are held to what they store
     let kept = stages.ok().and_then(std::result::Result::ok);
-    let most = |stages: Vec<crate::planner::memory::Memory>| {
-        let all = stages.iter().map(|s| s.activations() as f64);
-        all.fold(0.0, f64::max) * local.len() as f64
+    let most = |stages: Vec<Memory>| {
+        let beside = |s: &Memory| s.peak().saturating_sub(s.fixed()) as f64;
+        stages.iter().map(beside).fold(0.0, f64::max) * local.len() as f64
     };
     let kept = kept.map_or(0.0, most);
     if stored + kept > memory {
         let of = format!(
-            "{} of parameters, gradients and optimizer, {} of activations",
+            "{} of parameters, gradients and optimizer, {} of activations and what works on them",
             bytes(stored as u64),
             bytes(kept as u64)
         );

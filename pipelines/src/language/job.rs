@@ -169,6 +169,7 @@ fn wire<'s>(
         },
     };
     let trained = trainable.wire(scope, inputs, &settings.recipe, control)?;
+    let learned = trained.learned().clone();
     let said = Arc::clone(shared);
     let (place, keep) = (&shared.checkpoints, settings.checkpoint.keep);
     checkpoints::write(trained.snapshots, mesh, place, keep, move |steps| {
@@ -185,7 +186,7 @@ fn wire<'s>(
     });
     pace.follow(reports).probe_with(probe);
 
-    let versions = |chosen: Chosen| select(trained.learned(), move |step| chosen(step));
+    let versions = |chosen: Chosen| select(&learned, move |step| chosen(step));
     let every = Rc::new(Cell::new(steps + 1));
     let evaluate =
         |name: &str, windows: Vec<Starts>, chosen: Chosen, kind: fn(Evaluation) -> Event| {

@@ -15,7 +15,7 @@ mod sink;
 mod weights;
 mod windows;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use advect_engine::Fabric;
@@ -29,6 +29,7 @@ use self::sink::Sink;
 use self::windows::Windows;
 use crate::checkpoints;
 use crate::config::Config;
+use crate::data;
 use crate::error::{PipelineError, Result};
 use crate::pipeline::{Choice, Pipeline, Preset, Run, Stop};
 use crate::plan::Plan;
@@ -174,9 +175,10 @@ impl Pipeline for Language {
         fits::check(&run.config, &settings, &run.fabric)?;
         let start = checkpoints::begin(run, &settings.checkpoint)?;
         let weights = match (&start, settings.weights.as_str()) {
-            (None, path) if !path.is_empty() => {
-                Some(Arc::new(weights::read(&settings.model, Path::new(path))?))
-            }
+            (None, path) if !path.is_empty() => Some(Arc::new(weights::read(
+                &settings.model,
+                &data::locate(path)?,
+            )?)),
             _ => None,
         };
         let mut shared = shared(&run.config, settings, run.stop.clone())?;

@@ -31,8 +31,8 @@ pub(super) struct Part {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Theirs {
     pub(super) name: String,
-    /// Rows of the parts; 1 for vectors.
-    pub(super) rows: usize,
+    /// Rows of the parts; `None` for vectors.
+    pub(super) rows: Option<usize>,
     pub(super) parts: Vec<Part>,
     /// Whether it is stored as columns.
     pub(super) transposed: bool,
@@ -46,9 +46,9 @@ impl Theirs {
     /// Its extents in a file.
     pub(super) fn shape(&self) -> Vec<usize> {
         match (self.rows, self.transposed) {
-            (1, _) => vec![self.columns()],
-            (rows, false) => vec![rows, self.columns()],
-            (rows, true) => vec![self.columns(), rows],
+            (None, _) => vec![self.columns()],
+            (Some(rows), false) => vec![rows, self.columns()],
+            (Some(rows), true) => vec![self.columns(), rows],
         }
     }
 }
@@ -65,7 +65,7 @@ impl Family {
         } = gpt.style;
         match (norm, positions, biases, gpt.activation) {
             (Norm::Layer, Positions::Learned, true, Activation::Gelu)
-                if gpt.groups == gpt.heads && tied =>
+                if gpt.groups == gpt.heads && gpt.heads * gpt.head == gpt.width && tied =>
             {
                 Some(Family::Gpt2)
             }
@@ -82,6 +82,12 @@ impl Family {
             Family::Llama => llama(gpt, &mut all),
         }
         all
+    }
+
+    /// Whether files of the family hold a tensor that is no weight: masks of older versions.
+    pub(super) fn ignores(self, name: &str) -> bool {
+        let masks = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
+        masks.iter().any(|mask| name.ends_with(mask))
     }
 
     /// The `config.json` of a model.
@@ -147,23 +153,24 @@ fn gpt2(gpt: &Gpt, all: &mut Vec<Theirs>) {
     };
     give(
         "transformer.wte.weight".to_owned(),
-        gpt.vocabulary,
+        Some(gpt.vocabulary),
         vec![whole("tokens.weight".to_owned(), h)],
     );
     give(
         "transformer.wpe.weight".to_owned(),
-        gpt.context,
+        Some(gpt.context),
         vec![whole("positions.weight".to_owned(), h)],
     );
-    let norms = |give: &mut dyn FnMut(String, usize, Vec<Part>), theirs: &str, ours: &str| {
-        for (end, our) in [("weight", "gain"), ("bias", "shift")] {
-            give(
-                format!("{theirs}.{end}"),
-                1,
-                vec![whole(format!("{ours}.{our}"), h)],
-            );
-        }
-    };
+    let norms =
+        |give: &mut dyn FnMut(String, Option<usize>, Vec<Part>), theirs: &str, ours: &str| {
+            for (end, our) in [("weight", "gain"), ("bias", "shift")] {
+                give(
+                    format!("{theirs}.{end}"),
+                    None,
+                    vec![whole(format!("{ours}.{our}"), h)],
+                );
+            }
+        };
     for i in 0..gpt.layers {
         let (theirs, ours) = (format!("transformer.h.{i}"), format!("block {i}"));
         norms(
@@ -176,7 +183,7 @@ fn gpt2(gpt: &Gpt, all: &mut Vec<Theirs>) {
             &format!("{theirs}.ln_2"),
             &format!("{ours}.feed-forward.norm"),
         );
-        for (end, rows) in [("weight", [h, q, h, f]), ("bias", [1; 4])] {
+        for (end, rows) in [("weight", [h, q, h, f].map(Some)), ("bias", [None; 4])] {
             let map = |name: &str, columns| whole(format!("{ours}.{name}.{end}"), columns);
             let heads = vec![map("attention.query", q), map("attention.key-value", 2 * q)];
             give(format!("{theirs}.attn.c_attn.{end}"), rows[0], heads);
@@ -206,7 +213,7 @@ fn llama(gpt: &Gpt, all: &mut Vec<Theirs>) {
     let table = whole("tokens.weight".to_owned(), h);
     give(
         "model.embed_tokens.weight".to_owned(),
-        gpt.vocabulary,
+        Some(gpt.vocabulary),
         table,
         false,
     );
@@ -217,7 +224,7 @@ fn llama(gpt: &Gpt, all: &mut Vec<Theirs>) {
             ("post_attention_layernorm", "feed-forward.norm"),
         ] {
             let gain = whole(format!("{ours}.{our}.gain"), h);
-            give(format!("{theirs}.{name}.weight"), 1, gain, false);
+            give(format!("{theirs}.{name}.weight"), None, gain, false);
         }
         let keys = |columns| Part {
             ours: format!("{ours}.attention.key-value.weight"),
@@ -234,13 +241,18 @@ fn llama(gpt: &Gpt, all: &mut Vec<Theirs>) {
             ("mlp.up_proj", h, map("feed-forward.up", f)),
             ("mlp.down_proj", f, map("feed-forward.down", h)),
         ] {
-            give(format!("{theirs}.{name}.weight"), rows, part, true);
+            give(format!("{theirs}.{name}.weight"), Some(rows), part, true);
         }
     }
     let gain = whole("norm.gain".to_owned(), h);
-    give("model.norm.weight".to_owned(), 1, gain, false);
+    give("model.norm.weight".to_owned(), None, gain, false);
     if !gpt.style.tied {
         let head = whole("logits.weight".to_owned(), h);
-        give("lm_head.weight".to_owned(), gpt.vocabulary, head, false);
+        give(
+            "lm_head.weight".to_owned(),
+            Some(gpt.vocabulary),
+            head,
+            false,
+        );
     }
 }

@@ -66,6 +66,7 @@ struct Model {
     hidden: usize,
     activation: Activation,
     norm: Norm,
+    epsilon: f64,
     positions: Positions,
     rotary_base: f64,
     biases: bool,
@@ -191,6 +192,8 @@ impl Settings {
         config.require("model.dropout", part, "must be from 0 on and below 1")?;
         let stays = (0.0..1.0).contains(&training.average);
         config.require("training.average", stays, "must be from 0 on and below 1")?;
+        let small = model.epsilon > 0.0 && model.epsilon < 1.0;
+        config.require("model.epsilon", small, "must be above 0 and below 1")?;
         let base = model.rotary_base;
         let turns = base.is_finite() && base > 1.0;
         config.require("model.rotary_base", turns, "must be a number above 1")?;
@@ -218,6 +221,7 @@ impl Settings {
                 activation: model.activation,
                 style: Style {
                     norm: model.norm,
+                    epsilon: model.epsilon,
                     positions: model.positions,
                     rotary_base: model.rotary_base,
                     biases: model.biases,
@@ -226,7 +230,6 @@ impl Settings {
                         rate: model.dropout,
                         seed: training.seed,
                     },
-                    ..Style::GPT2
                 },
             },
             weights: raw.model.weights.clone(),

@@ -1,7 +1,7 @@
 //! Weights under the names of Hugging Face's `transformers`, in a file of safetensors: written after the
 //! last step, and read to begin from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,8 +38,12 @@ pub(super) fn write(gpt: &Gpt, whole: &BTreeMap<String, Shard>, directory: &Path
     let tensors = family.tensors(gpt);
     let bytes: Vec<Vec<u8>> = tensors
         .iter()
-        .map(|theirs| bytemuck::cast_slice(&gather(theirs, &weights)).to_vec())
-        .collect();
+        .map(|theirs| {
+            let numbers = gather(theirs, &weights).ok_or_else(|| missing(&theirs.name))?;
+            Ok(bytemuck::cast_slice(&numbers).to_vec())
+        })
+        .collect::<std::io::Result<_>>()
+        .map_err(failed)?;
     let views = tensors.iter().zip(&bytes).map(|(theirs, bytes)| {
         let view = TensorView::new(Dtype::F32, theirs.shape(), bytes);
         view.map(|view| (theirs.name.clone(), view))
@@ -80,12 +84,16 @@ pub(super) fn read(gpt: &Gpt, path: &Path) -> Result<Weights> {
     let mend = "name a file of safetensors";
     let bytes = std::fs::read(path).map_err(PipelineError::file("read", path, mend))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
-    let mut weights = Weights::new();
+    let (mut weights, mut taken) = (Weights::new(), BTreeSet::new());
     for theirs in family.tensors(gpt) {
         // files of the model without its head leave the prefix out
         let bare = theirs.name.trim_start_matches("transformer.");
-        let view = file.tensor(&theirs.name).or_else(|_| file.tensor(bare));
-        let view = view.map_err(|_| wrong(format!("it has no tensor '{}'", theirs.name)))?;
+        let found = [theirs.name.as_str(), bare]
+            .into_iter()
+            .find_map(|name| Some((name, file.tensor(name).ok()?)));
+        let (name, view) =
+            found.ok_or_else(|| wrong(format!("it has no tensor '{}'", theirs.name)))?;
+        taken.insert(name.to_owned());
         if view.shape() != theirs.shape() {
             let (name, shape, want) = (&theirs.name, view.shape(), theirs.shape());
             return Err(wrong(format!("'{name}' is {shape:?}, not {want:?}")));
@@ -96,6 +104,19 @@ pub(super) fn read(gpt: &Gpt, path: &Path) -> Result<Weights> {
             return Err(wrong(format!("'{}' holds what is no number", theirs.name)));
         }
         scatter(&theirs, &numbers, &mut weights);
+    }
+    let table = || {
+        file.tensor(
+            ["model.embed_tokens.weight", "transformer.wte.weight"]
+                [usize::from(family == Family::Gpt2)],
+        )
+    };
+    for (name, view) in file.iter().filter(|(name, _)| !taken.contains(*name)) {
+        // a tied head may stand beside its table
+        let tied = name == "lm_head.weight" && table().is_ok_and(|t| t.data() == view.data());
+        if !family.ignores(name) && !tied {
+            return Err(wrong(format!("it has '{name}', which this model has not")));
+        }
     }
     Ok(weights)
 }
@@ -163,22 +184,27 @@ fn each<E: bytemuck::Pod>(bytes: &[u8], to: impl Fn(E) -> f32) -> Vec<f32> {
 }
 
 /// A tensor of theirs from ours.
-fn gather(theirs: &Theirs, ours: &Weights) -> Vec<f32> {
-    let (rows, columns) = (theirs.rows, theirs.columns());
-    let mut numbers = vec![0.0; rows * columns];
+fn gather(theirs: &Theirs, ours: &Weights) -> Option<Vec<f32>> {
+    let mut numbers = vec![0.0; theirs.rows.unwrap_or(1) * theirs.columns()];
+    let mut whole = true;
     visit(theirs, |name, there, at| {
-        if let Some(part) = ours.get(name) {
-            numbers[there] = part[at];
+        match ours.get(name).and_then(|part| part.get(at)) {
+            Some(number) => numbers[there] = *number,
+            None => whole = false,
         }
     });
-    numbers
+    whole.then_some(numbers)
+}
+
+fn missing(name: &str) -> std::io::Error {
+    std::io::Error::other(format!("what '{name}' is made of is not there"))
 }
 
 /// The parts of a tensor of theirs into ours.
 fn scatter(theirs: &Theirs, numbers: &[f32], ours: &mut Weights) {
     for part in &theirs.parts {
         ours.entry(part.ours.clone())
-            .or_insert_with(|| vec![0.0; theirs.rows * part.of]);
+            .or_insert_with(|| vec![0.0; theirs.rows.unwrap_or(1) * part.of]);
     }
     visit(theirs, |name, there, at| {
         if let Some(part) = ours.get_mut(name) {
@@ -189,7 +215,7 @@ fn scatter(theirs: &Theirs, numbers: &[f32], ours: &mut Weights) {
 
 /// Calls `each` with the name of ours, the place in theirs and the place in ours of every element.
 fn visit(theirs: &Theirs, mut each: impl FnMut(&str, usize, usize)) {
-    let (rows, columns) = (theirs.rows, theirs.columns());
+    let (rows, columns) = (theirs.rows.unwrap_or(1), theirs.columns());
     let mut first = 0;
     for part in &theirs.parts {
         for row in 0..rows {
@@ -219,7 +245,7 @@ mod tests {
             width: 12,
             heads: 4,
             groups,
-            head: 6,
+            head: if style.biases { 3 } else { 6 },
             hidden: 7,
             activation,
             style,
@@ -308,6 +334,11 @@ mod tests {
             ..gpt2.clone()
         };
         assert!(said(&other).contains("neither"));
+        let shallow = Gpt {
+            layers: 1,
+            ..gpt2.clone()
+        };
+        assert!(said(&shallow).contains("which this model has not"));
         let bytes = std::fs::read(&path).expect("it is there");
         std::fs::write(&path, &bytes[..bytes.len() / 2]).expect("it is cut");
         assert!(said(&gpt2).contains("model.safetensors"));

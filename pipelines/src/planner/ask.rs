@@ -103,7 +103,11 @@ impl Job {
                 gpt: Gpt {
                     layers: extents.layers,
                     width: extents.width,
-                    hidden: extents.hidden,
+                    // a gate is half as many columns more, of weights and of activations
+                    hidden: match extents.activation {
+                        Activation::Swiglu => extents.hidden.saturating_add(extents.hidden / 2),
+                        Activation::Gelu | Activation::Silu => extents.hidden,
+                    },
                     heads: extents.heads,
                     groups: extents.groups,
                     sequence: extents.context,
@@ -144,11 +148,10 @@ impl Job {
         };
         let plain = extents.norm == Norm::Layer
             && extents.positions == Positions::Learned
-            && extents.biases
-            && extents.activation != Activation::Swiglu;
+            && extents.biases;
         if published.is_none() && !plain {
-            let note = "the layers are planned as those of a GPT-2 with these extents: other norms, positions, \
-                        shifts or gates change some percent";
+            let note =
+                "norms, positions and shifts are planned as those of a GPT-2 with these extents";
             job.notes.push(note.to_owned());
         }
         job.check(config)?;

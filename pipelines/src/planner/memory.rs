@@ -91,7 +91,8 @@ impl Memory {
     pub fn peak(&self) -> u64 {
         let inside = self.activations().saturating_add(self.working.total());
         let inside = inside.saturating_add(self.early);
-        let after = self.gradients + self.waiting + self.bucket;
+        let after = self.gradients.saturating_add(self.waiting);
+        let after = after.saturating_add(self.bucket);
         (self.weights + self.optimizer).saturating_add(inside.max(after))
     }
 }
