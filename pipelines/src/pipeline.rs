@@ -157,6 +157,21 @@ impl Run {
         self.out.join(name)
     }
 
+    /// Writes the settings, with which the same run can be made again, on the first process. A pipeline
+    /// calls it when it has accepted them: what lay there before is that of the run before.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn keep_settings(&self) -> Result<()> {
+        if !self.is_first_process() {
+            return Ok(());
+        }
+        let path = self.result("config.toml");
+        let mend = "choose another directory with --out";
+        std::fs::write(&path, self.config.to_toml())
+            .map_err(PipelineError::file("write", &path, mend))
+    }
+
     /// Creates [`out`](Self::out) and, on the first process, keeps other runs out of it for as long as
     /// the returned claim lives; the system gives it up if the process is killed.
     ///

@@ -161,6 +161,7 @@ impl Pipeline for Assimilate {
         let (shared, names) = shared(&run.config, &run.out, run.stop.clone())?;
         let shared = Arc::new(shared);
         shared.settings()?;
+        run.keep_settings()?;
         let sink = if run.is_first_process() {
             Some(Sink::create(run, &shared, names)?)
         } else {

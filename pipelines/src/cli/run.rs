@@ -46,13 +46,6 @@ pub(crate) fn run(args: &RunArgs) -> Result<()> {
         stop,
     };
     let _claim = run.claim_out()?;
-    if run.is_first_process() {
-        // what a later reader needs to make the same run again
-        let path = run.result("config.toml");
-        let mend = "choose another directory with --out";
-        std::fs::write(&path, run.config.to_toml())
-            .map_err(PipelineError::file("write", &path, mend))?;
-    }
     tracing::info!(pipeline = pipeline.name(), fabric = %run.fabric, "run starts");
     pipeline.run(&run)?;
     tracing::info!(

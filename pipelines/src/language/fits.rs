@@ -50,13 +50,18 @@ fn within(config: &Config, settings: &Settings, fabric: &Fabric, memory: f64) ->
     let pieces = local.clone().map(|w| trainable.graph.parameter_bytes(w));
     let stored = copies * pieces.sum::<usize>() as f64;
     let stages = Job::read(config, None).map(|mut job| job.memory(&settings.strategy));
-    // meshes that are not planned are held to what they store
+    // meshes and sizes that are not planned are held to what the graph is known to keep
+    let least = |w| {
+        let moments = settings.strategy.in_flight(w, settings.in_flight);
+        moments as f64 * trainable.graph.bytes_kept(w) as f64
+    };
+    let least = local.clone().map(least).sum::<f64>();
     let kept = stages.ok().and_then(std::result::Result::ok);
     let most = |stages: Vec<Memory>| {
         let beside = |s: &Memory| s.peak().saturating_sub(s.fixed()) as f64;
         stages.iter().map(beside).fold(0.0, f64::max) * local.len() as f64
     };
-    let kept = kept.map_or(0.0, most);
+    let kept = kept.map_or(0.0, most).max(least);
     if stored + kept > memory {
         let of = format!(
             "{} of parameters, gradients and optimizer, {} of activations and what works on them",
@@ -107,7 +112,16 @@ mod tests {
         let data = ["layout.mesh=\"data 8\"", "samples.micro=1"];
         said(&zero, 8, 6.0 * parameters).expect("it is cut");
         said(&data, 8, 6.0 * parameters).expect_err("eight copies");
-        for huge in ["model.width=4000000000", "model.hidden=1000000000000000"] {
+        let unplanned = ["layout.mesh=\"data 2, zero-1 2\"", "samples.micro=4096"];
+        let many = ["samples.micro=70000", "samples.step=70000"];
+        for set in [&unplanned, &many] {
+            let workers = if set == &unplanned { 4 } else { 1 };
+            let why = said(set, workers, 1e9)
+                .expect_err("activations")
+                .to_string();
+            assert!(why.contains("of activations"), "{why}");
+        }
+        for huge in ["model.width=16000000", "model.hidden=16000000"] {
             let why = said(&[huge, "model.heads=1", "model.groups=1"], 1, 1e12);
             let why = why.expect_err(huge).to_string();
             assert!(why.contains("and the machine has"), "{huge}: {why}");

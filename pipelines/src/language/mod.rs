@@ -174,6 +174,9 @@ impl Pipeline for Language {
         let settings = Settings::read(&run.config, &run.fabric)?;
         fits::check(&run.config, &settings, &run.fabric)?;
         let start = checkpoints::begin(run, &settings.checkpoint)?;
+        let both = !settings.weights.is_empty() && !settings.checkpoint.from.is_empty();
+        let why = "stands beside model.weights: begin from one of them";
+        run.config.require("checkpoint.from", !both, why)?;
         let weights = match (&start, settings.weights.as_str()) {
             (None, path) if !path.is_empty() => Some(Arc::new(weights::read(
                 &settings.model,

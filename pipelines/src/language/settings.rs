@@ -175,7 +175,16 @@ impl Settings {
             config.require(key, value > 0, "must be at least 1")?;
         }
         let few = model.layers <= MOST_LAYERS;
-        config.require("model.layers", few, "must be at most 100000")?;
+        config.require("model.layers", few, "must be at most 1000")?;
+        for (key, value) in [
+            ("model.width", model.width),
+            ("model.hidden", model.hidden),
+            ("model.context", model.context),
+            ("samples.step", raw.samples.step),
+            ("samples.micro", raw.samples.micro),
+        ] {
+            config.require(key, value <= MOST, "must be at most 16777216")?;
+        }
         let chunks = strategy.places(model.layers).map(|_| ());
         chunks.map_err(|e| config.wrong("layout.mesh", e))?;
         let whole = model.width.is_multiple_of(model.heads);
@@ -285,8 +294,9 @@ pub(crate) fn workers(config: &Config) -> Result<usize> {
     }
 }
 
-/// Layers at most: more are a slip of the finger.
-const MOST_LAYERS: usize = 100_000;
+/// Layers at most, and the most of other extents: more are a slip of the finger, and could not be counted.
+const MOST_LAYERS: usize = 1000;
+const MOST: usize = 1 << 24;
 /// Every worker has its own samples.
 const AUTO: &str = "auto";
 

@@ -132,9 +132,7 @@ impl Sink {
         written.map_err(PipelineError::Engine)?;
         let file = File::options().append(true).open(&path);
         let file = file.map_err(PipelineError::file("open", &path, MEND))?;
-        let path = run.result("config.toml");
-        std::fs::write(&path, run.config.to_toml())
-            .map_err(PipelineError::file("write", &path, MEND))?;
+        run.keep_settings()?;
         let (settings, unit) = (&shared.settings, shared.settings.text.alphabet.unit());
         let steps = settings.recipe.schedule.steps;
         let mut sink = Sink {

@@ -11,9 +11,13 @@ use advect_operators::training::Start;
 use advect_operators::transformer::Gpt;
 use half::{bf16, f16};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use serde_json::Value;
 
 use super::names::{Family, Theirs};
 use crate::error::{PipelineError, Result};
+
+/// Bytes that a file may have beside its numbers.
+const LONGEST: u64 = 100_000_000;
 
 /// Whole parameters by name, in single precision.
 pub(super) type Weights = BTreeMap<String, Vec<f32>>;
@@ -81,8 +85,20 @@ pub(super) fn read(gpt: &Gpt, path: &Path) -> Result<Weights> {
                Llama (norm rms, positions rotary, no biases, swiglu)"
             .to_owned())
     })?;
-    let mend = "name a file of safetensors";
-    let bytes = std::fs::read(path).map_err(PipelineError::file("read", path, mend))?;
+    let mend = "name a file of safetensors in model.weights";
+    let failed = || PipelineError::file("read", path, mend);
+    let known = std::fs::metadata(path).map_err(failed())?;
+    if !known.is_file() {
+        return Err(wrong("it is no file".to_owned()));
+    }
+    if known.len() > 8 * gpt.parameters() as u64 + LONGEST {
+        let (bytes, most) = (known.len(), gpt.parameters());
+        return Err(wrong(format!(
+            "it has {bytes} bytes, and the model {most} parameters"
+        )));
+    }
+    agrees(family, gpt, path).map_err(wrong)?;
+    let bytes = std::fs::read(path).map_err(failed())?;
     let file = SafeTensors::deserialize(&bytes).map_err(|e| wrong(e.to_string()))?;
     let (mut weights, mut taken) = (Weights::new(), BTreeSet::new());
     for theirs in family.tensors(gpt) {
@@ -119,6 +135,37 @@ pub(super) fn read(gpt: &Gpt, path: &Path) -> Result<Weights> {
         }
     }
     Ok(weights)
+}
+
+/// Whether what `config.json` beside a file says of a model is what this one is: heads, and the constants of
+/// norms and positions, do not show in the extents of tensors.
+fn agrees(family: Family, gpt: &Gpt, path: &Path) -> std::result::Result<(), String> {
+    let Ok(text) = std::fs::read_to_string(path.with_file_name("config.json")) else {
+        return Ok(());
+    };
+    let theirs: Value =
+        serde_json::from_str(&text).map_err(|e| format!("config.json beside it: {e}"))?;
+    let ours = family.config(gpt);
+    let told = [
+        "architectures",
+        "n_positions",
+        "max_position_embeddings",
+        "tie_word_embeddings",
+    ];
+    let pairs = ours.as_object().into_iter().flatten();
+    for (key, ours) in pairs.filter(|(key, _)| !told.contains(&key.as_str())) {
+        let same = match (ours.as_f64(), theirs.get(key).and_then(Value::as_f64)) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => theirs.get(key) == Some(ours),
+        };
+        if theirs.get(key).is_some_and(|theirs| !theirs.is_null()) && !ours.is_null() && !same {
+            let theirs = &theirs[key];
+            return Err(format!(
+                "config.json beside it has `{key}` {theirs}, and this model {ours}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What `worker` of `mesh` begins from: these weights, and no past of the optimizer.
@@ -323,6 +370,18 @@ mod tests {
         write(&gpt2, &weights(&gpt2), out.path()).expect("it is written");
         let path = out.path().join("model.safetensors");
         let said = |gpt: &Gpt| read(gpt, &path).expect_err("another").to_string();
+        let fewer = Gpt {
+            heads: 2,
+            groups: 2,
+            head: 6,
+            ..gpt2.clone()
+        };
+        assert!(
+            said(&fewer).contains("`n_head` 4, and this model 2"),
+            "{}",
+            said(&fewer)
+        );
+        std::fs::remove_file(out.path().join("config.json")).expect("it is there");
         assert!(said(&llama).contains("model.embed_tokens.weight"));
         let wider = Gpt {
             hidden: 8,

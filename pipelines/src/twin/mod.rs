@@ -91,6 +91,7 @@ impl Pipeline for Twin {
 
     fn run(&self, run: &Run) -> Result<()> {
         let experiments = settings::experiments(&run.config)?;
+        run.keep_settings()?;
         let blocks = experiments
             .iter()
             .map(|e| SeedRun::blocks(e) * e.run.seeds.len() as u64);
