@@ -29,18 +29,20 @@ pub(crate) fn squares_of(number: usize) -> usize {
 
 /// The loss.
 pub(crate) fn loss(totals: &[f64]) -> f64 {
-    whole(&totals[LOSS..COUNT])
+    whole(&totals[LOSS..COUNT], GRID)
 }
 
 /// The squares of all gradients.
 pub(crate) fn squares(totals: &[f64]) -> Vec<f64> {
-    totals[SQUARES..].chunks_exact(2).map(whole).collect()
+    let parts = totals[SQUARES..].chunks_exact(2);
+    parts.map(|parts| whole(parts, FINE)).collect()
 }
 
-/// The sum of both parts of a total, no number if the fine one may have been rounded.
-fn whole(parts: &[f64]) -> f64 {
+/// The sum of both parts of a total, no number if the fine one, of multiples of $2^{-bits}$, may have been
+/// rounded.
+fn whole(parts: &[f64], bits: i32) -> f64 {
     match parts {
-        [coarse, fine] if fine.abs() < 2f64.powi(53 - FINE) => coarse + fine,
+        [coarse, fine] if fine.abs() < 2f64.powi(53 - bits) => coarse + fine,
         _ => f64::NAN,
     }
 }
@@ -116,7 +118,7 @@ fn tally<'s>(
                         if *mine && *slot >= SQUARES {
                             entry.add(*slot, add_squares(&shard));
                         } else if *mine && *slot == LOSS {
-                            let parts = halves(shard.dtype(), add_up(&shard));
+                            let parts = halves(shard.dtype(), add_up(&shard), GRID);
                             entry.add(*slot, parts);
                         } else if *mine {
                             entry.totals[*slot] += add_up(&shard);
@@ -167,10 +169,12 @@ pub(crate) fn totals<'s>(
     Ok(relayout(tally(mesh, sources, stop), &merged))
 }
 
-/// Bits behind the point of the coarse part of a total of canonical numbers, and of the fine one: sums of
-/// coarse parts are exact to 2⁴⁹, those of fine ones, each at most 2⁻⁵, to 2²³.
+/// Bits behind the point of the coarse part of a total of canonical numbers, whose sums are exact to 2⁴⁹.
 const COARSE: i32 = 4;
+/// Of the fine part of squares, each at most 2⁻⁵, whose sums are exact to 2²³.
 const FINE: i32 = 30;
+/// Of the fine part of losses: canonical sums are on this grid, so that nothing is rounded.
+const GRID: i32 = 34;
 
 /// The sum of the elements, in double precision.
 fn add_up(shard: &Shard) -> f64 {
@@ -192,7 +196,7 @@ fn add_squares(shard: &Shard) -> [f64; 2] {
         DType::Canonical => {
             let numbers = shard.elements::<Canonical>().iter();
             numbers.fold([0.0; 2], |[coarse, fine], x| {
-                let parts = halves(DType::Canonical, x.0 * x.0);
+                let parts = halves(DType::Canonical, x.0 * x.0, FINE);
                 [coarse + parts[0], fine + parts[1]]
             })
         }
@@ -203,13 +207,14 @@ fn add_squares(shard: &Shard) -> [f64; 2] {
     }
 }
 
-/// A number in two parts whose sums have no order, if it is canonical.
-fn halves(dtype: DType, x: f64) -> [f64; 2] {
+/// A number in two parts whose sums have no order, if it is canonical: multiples of $2^{-4}$ and of
+/// $2^{-fine}$.
+fn halves(dtype: DType, x: f64, fine: i32) -> [f64; 2] {
     if dtype != DType::Canonical {
         return [x, 0.0];
     }
     let coarse = rounded(x, COARSE);
-    [coarse, rounded(x - coarse, FINE)]
+    [coarse, rounded(x - coarse, fine)]
 }
 
 /// `x` to the nearest multiple of $2^{-bits}$, if it is below $2^{51 - bits}$.
