@@ -14,7 +14,8 @@ use crate::attention::{Attention, AttentionPartial, FinishAttention, Rotary};
 use crate::loss::{Count, CrossEntropy, MeanSquare, VocabularyPartial};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
 use crate::network::{
-    Add, Bias, Dropout, Embedding, Gated, LayerNorm, Linear, Pointwise, Residual, RmsNorm,
+    Add, Between, Bias, Convolution, Dropout, Embedding, Gated, LayerNorm, Linear, Pointwise,
+    Residual, RmsNorm, Upsample,
 };
 use crate::observations::{Corners, Grid, Interpolation, Points};
 
@@ -179,6 +180,37 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([SAME])
         .on_line([SUM])
         .on_plane([[S0, S1]])?;
+    let convolution = |stride, padding, kernel: [usize; 2]| {
+        let by = Convolution { stride, padding };
+        let name = format!("Convolution of {kernel:?}, stride {stride}, padding {padding}");
+        Case::new(&name, by)
+            .input(&[4, 5, 7, 6], -1.0..1.0)
+            .input(&[6, 5, kernel[0], kernel[1]], -1.0..1.0)
+            .on_line([S0, SAME])
+            .on_line([SAME, S0])
+            .on_line([S1, S1])
+            .on_line([SUM, SAME])
+            .on_plane([[S0, S1], [SAME, S1]])
+    };
+    let convolutions = [
+        convolution(1, 1, [3, 3])?,
+        convolution(2, 0, [3, 2])?,
+        convolution(3, 2, [1, 5])?,
+    ];
+    let finer = |factor, between| {
+        Case::new(
+            &format!("Upsample by {factor}, {between:?}"),
+            Upsample { factor, between },
+        )
+        .input(&[3, 4, 2], -1.0..1.0)
+        .on_line([S0])
+        .on_line([SUM])
+    };
+    let finer = [
+        finer(2, Between::Nearest),
+        finer(3, Between::Linear),
+        finer(2, Between::Linear),
+    ];
     let pointwise = [Pointwise::Tanh, Pointwise::Silu, Pointwise::Gelu].map(|f| {
         Case::new(&format!("Pointwise::{f:?}"), f)
             .input(&[5, 7], -3.0..3.0)
@@ -206,6 +238,8 @@ fn network() -> Result<Vec<Entry>> {
         entry(&["Gated"], gated.to_vec()),
         entry(&["Add"], vec![add]),
         entry(&["Dropout"], vec![dropout]),
+        entry(&["Convolution"], convolutions.to_vec()),
+        entry(&["Upsample"], finer.to_vec()),
         entry(&["Pointwise"], pointwise.to_vec()),
         entry(&["MeanSquare"], vec![loss]),
     ])

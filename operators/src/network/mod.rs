@@ -4,6 +4,8 @@
 //! |---|---|---|
 //! | [`Linear`] | `linear` | data, column and row parallel; with shift and function data and column |
 //! | [`Bias`] | `bias` | as its input |
+//! | [`Convolution`] | `convolution` | data, by input and by output channel |
+//! | [`Upsample`] | `upsample` | cut before the last two dimensions, sums too |
 //! | [`Embedding`] | `embedding` | data and vocabulary parallel |
 //! | [`LayerNorm`] | `layer_norm` | cut before the last dimension |
 //! | [`RmsNorm`] | `rms_norm` | cut before the last dimension |
@@ -15,6 +17,7 @@
 
 mod add;
 mod bias;
+mod convolution;
 mod dropout;
 mod embedding;
 mod gated;
@@ -25,9 +28,11 @@ pub(crate) mod real;
 mod residual;
 mod rms_norm;
 pub(crate) mod rules;
+mod upsample;
 
 pub use add::Add;
 pub use bias::Bias;
+pub use convolution::Convolution;
 pub use dropout::Dropout;
 pub use embedding::Embedding;
 pub use gated::Gated;
@@ -36,3 +41,4 @@ pub use linear::Linear;
 pub use pointwise::Pointwise;
 pub use residual::Residual;
 pub use rms_norm::RmsNorm;
+pub use upsample::{Between, Upsample};
