@@ -112,13 +112,21 @@ mod tests {
         let data = ["layout.mesh=\"data 8\"", "samples.micro=1"];
         said(&zero, 8, 6.0 * parameters).expect("it is cut");
         said(&data, 8, 6.0 * parameters).expect_err("eight copies");
-        let unplanned = ["layout.mesh=\"data 2, zero-1 2\"", "samples.micro=4096"];
-        let many = ["samples.micro=70000", "samples.step=70000"];
-        for set in [&unplanned, &many] {
-            let workers = if set == &unplanned { 4 } else { 1 };
-            let why = said(set, workers, 1e9)
-                .expect_err("activations")
-                .to_string();
+        // a mesh and a number of samples that are not planned
+        let beside = "layout.mesh=\"data 2, zero-1 2\"";
+        for (workers, set) in [
+            (4, [beside, "samples.micro=4096", "samples.step=16384"]),
+            (
+                1,
+                [
+                    "layout.mesh=\"data 1\"",
+                    "samples.micro=70000",
+                    "samples.step=70000",
+                ],
+            ),
+        ] {
+            let why = said(&set, workers, 1e9).expect_err("activations");
+            let why = why.to_string();
             assert!(why.contains("of activations"), "{why}");
         }
         for huge in ["model.width=16000000", "model.hidden=16000000"] {
