@@ -130,7 +130,7 @@ mod tests {
             assert!(why.contains("of activations"), "{why}");
         }
         for huge in ["model.width=16000000", "model.hidden=16000000"] {
-            let why = said(&[huge, "model.heads=1", "model.groups=1"], 1, 1e12);
+            let why = said(&[huge, "model.heads=1", "model.groups=1"], 1, 1e11);
             let why = why.expect_err(huge).to_string();
             assert!(why.contains("and the machine has"), "{huge}: {why}");
         }
