@@ -108,7 +108,10 @@ impl Admission {
     /// Notes that something was done.
     pub(crate) fn works(&self) {
         self.worked.set(self.worked.get() + 1);
-        self.last.set(Some(Instant::now()));
+        // nobody else asks how long it is ago
+        if self.defers() {
+            self.last.set(Some(Instant::now()));
+        }
     }
 
     /// How long to wait yet before this worker counts as one that has nothing else to do: what would hold

@@ -148,6 +148,16 @@ impl Data {
         with_vec!(self, v => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()))
     }
 
+    /// The elements in double precision, if they are `f32`, `f64` or [`Canonical`].
+    pub fn doubles(&self) -> Option<Vec<f64>> {
+        match self {
+            Data::F32(v) => Some(v.iter().map(|x| f64::from(*x)).collect()),
+            Data::F64(v) => Some(v.to_vec()),
+            Data::Canonical(v) => Some(v.iter().map(|x| x.0).collect()),
+            Data::BF16(_) | Data::I64(_) | Data::I128(_) => None,
+        }
+    }
+
     /// The elements, if they are of type `E`.
     pub fn get<E: Element>(&self) -> Option<&[E]> {
         E::slice(self)
@@ -226,6 +236,15 @@ mod tests {
             assert_eq!(a.bytes_len(), 3 * dtype.size());
             assert_eq!(DType::from_code(dtype as u8), Some(dtype));
         }
+        let numbers = [1.5, -2.0];
+        for same in [
+            Data::from(numbers.map(|x| x as f32).to_vec()),
+            Data::from(numbers.to_vec()),
+            Data::from(numbers.map(Canonical).to_vec()),
+        ] {
+            assert_eq!(same.doubles(), Some(numbers.to_vec()));
+        }
+        assert_eq!(Data::zeros(DType::I64, 2).doubles(), None);
         assert_eq!(DType::from_code(6), None);
     }
 }

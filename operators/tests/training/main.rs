@@ -19,8 +19,17 @@ const LIMIT: f64 = 1e-10;
 
 fn on(model: &Gpt, axes: &[(Role, usize)], batches: &[Vec<Micro>]) -> Learned {
     let strategy = Strategy::new(axes).expect("axes with workers");
+    by(model, &strategy, batches, None)
+}
+
+fn on_mesh(model: &Gpt, mesh: &str, batches: &[Vec<Micro>], last: Option<usize>) -> Learned {
+    by(model, &mesh.parse().expect("a mesh"), batches, last)
+}
+
+/// Trains with at most `last` micro-batches in work at the last stage.
+fn by(model: &Gpt, strategy: &Strategy, batches: &[Vec<Micro>], last: Option<usize>) -> Learned {
     let fabric = Fabric::Threads(strategy.mesh().workers());
-    train(model, &strategy, &recipe(), batches, &fabric, None, false)
+    train(model, strategy, &recipe(), batches, &fabric, last, false)
         .unwrap_or_else(|e| panic!("{strategy}: {e}"))
 }
 
@@ -131,12 +140,7 @@ fn equal_in_the_style_of_llama() {
         "stage 2, data 2",
         "stage 2 (1 0 0 1), tensor 2",
     ] {
-        let strategy: Strategy = mesh.parse().expect("a mesh");
-        let fabric = Fabric::Threads(strategy.mesh().workers());
-        let some = Some(1);
-        let learned = train(&model, &strategy, &recipe(), &batches, &fabric, some, false);
-        let learned = learned.unwrap_or_else(|e| panic!("{mesh}: {e}"));
-        near(mesh, &alone, &learned);
+        near(mesh, &alone, &on_mesh(&model, mesh, &batches, Some(1)));
     }
 }
 
@@ -173,13 +177,9 @@ fn equal_with_dropout() {
         "context-gather 3",
     ] {
         let strategy: Strategy = mesh.parse().expect("a mesh");
-        let fabric = Fabric::Threads(strategy.mesh().workers());
         for (batches, again) in [(&whole, false), (&cut, false), (&cut, true)] {
             let strategy = strategy.clone().recomputing(again);
-            let some = Some(1);
-            let learned = train(&model, &strategy, &recipe(), batches, &fabric, some, false);
-            let learned = learned.unwrap_or_else(|e| panic!("{mesh}: {e}"));
-            near(mesh, &alone, &learned);
+            near(mesh, &alone, &by(&model, &strategy, batches, Some(1)));
         }
     }
 }

@@ -3,15 +3,8 @@
 use advect_engine::Fabric;
 use advect_operators::transformer::{Gpt, Role, Strategy};
 
-use crate::job::{Learned, Micro, batches, model, recipe, train};
-use crate::{near, on};
-
-fn staged(model: &Gpt, mesh: &str, batches: &[Vec<Micro>], last: Option<usize>) -> Learned {
-    let strategy: Strategy = mesh.parse().expect("a mesh");
-    let fabric = Fabric::Threads(strategy.mesh().workers());
-    train(model, &strategy, &recipe(), batches, &fabric, last, false)
-        .unwrap_or_else(|e| panic!("{mesh}: {e}"))
-}
+use crate::job::{batches, model, recipe, train};
+use crate::{near, on, on_mesh};
 
 /// Gradients of parameters that are made when nothing else is to do have the same bits: on stages, with
 /// everything on one worker, and where they are reduced at every micro-batch or gathered again.
@@ -56,7 +49,7 @@ fn equal_on_stages() {
             "stage 2 (0 2 1 0 1 0)",
         ] {
             for last in [Some(1), None] {
-                let learned = staged(&model, mesh, &batches, last);
+                let learned = on_mesh(&model, mesh, &batches, last);
                 near(&format!("{mesh}, {micros}, {last:?}"), &alone, &learned);
             }
         }
@@ -86,7 +79,7 @@ fn equal_on_stages_and_other_axes() {
             format!("stage 2, {other}"),
             format!("{other}, stage 2 (1 3)"),
         ] {
-            near(&mesh, &alone, &staged(&model, &mesh, &batches, Some(1)));
+            near(&mesh, &alone, &on_mesh(&model, &mesh, &batches, Some(1)));
         }
     }
 }
@@ -103,7 +96,7 @@ fn equal_on_stages_in_every_order() {
     let roles = ["zero-1 2", "tensor 2", "stage 2", "context-heads 2"];
     for order in crate::orders() {
         let mesh = order.map(|i| roles[i]).join(", ");
-        near(&mesh, &alone, &staged(&model, &mesh, &batches, Some(1)));
+        near(&mesh, &alone, &on_mesh(&model, &mesh, &batches, Some(1)));
     }
 }
 
@@ -113,9 +106,9 @@ fn equal_on_stages_in_every_order() {
 fn depth_bounds_what_is_kept() {
     let model = model();
     let many = batches(&model, 3, 8, 2);
-    let [one, all] = [Some(1), None].map(|last| staged(&model, "stage 4", &many, last));
+    let [one, all] = [Some(1), None].map(|last| on_mesh(&model, "stage 4", &many, last));
     assert!(one.parameters == all.parameters, "the same bits");
-    let single = staged(&model, "stage 4", &batches(&model, 1, 1, 2), None);
+    let single = on_mesh(&model, "stage 4", &batches(&model, 1, 1, 2), None);
     for stage in 0..4 {
         let (peak, unit) = (one.peak[stage], single.peak[stage]);
         assert!(

@@ -1,83 +1,109 @@
 //! Whether a run fits into the memory of this machine, before it takes any.
 
-use advect_engine::Fabric;
+use advect_engine::{Fabric, Graph};
 
 use super::settings::Settings;
-use super::train;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{PipelineError, Result};
 use crate::plan::bytes;
 use crate::planner::memory::Memory;
 use crate::planner::{Job, calibrate};
 
-/// Ends a run that does not fit: the workers of this process hold parameters, gradients and the state of the
-/// optimizer as they are stored, and what their micro-batches in work keep for the adjoint.
-///
-/// # Errors
-/// The mesh, what it needs here, what there is, and what would take less.
-pub(super) fn check(config: &Config, settings: &Settings, fabric: &Fabric) -> Result<()> {
-    match calibrate::memory() {
-        Some(memory) => within(config, settings, fabric, memory),
-        None => Ok(()),
-    }
+/// A run, and the memory that there is for it.
+pub(super) struct Fits<'a> {
+    config: &'a Config,
+    settings: &'a Settings,
+    fabric: &'a Fabric,
+    memory: f64,
 }
 
-fn within(config: &Config, settings: &Settings, fabric: &Fabric, memory: f64) -> Result<()> {
-    let (local, all) = (fabric.local(), fabric.workers());
-    let copies = 2.0 + settings.recipe.slots().len() as f64;
-    let refuse = |needs: f64, of: String| {
+impl<'a> Fits<'a> {
+    /// On this machine; any amount fits where the system does not say.
+    pub(super) fn here(config: &'a Config, settings: &'a Settings, fabric: &'a Fabric) -> Self {
+        Fits {
+            config,
+            settings,
+            fabric,
+            memory: calibrate::memory().unwrap_or(f64::INFINITY),
+        }
+    }
+
+    /// Copies of the parameters: themselves, gradients, and the state of the optimizer.
+    fn copies(&self) -> f64 {
+        2.0 + self.settings.recipe.slots().len() as f64
+    }
+
+    fn refuse(&self, needs: f64, of: &str) -> PipelineError {
         let why = format!(
             "needs {} on {} of this process ({of}), and the machine has {}; cut parameters (zero-3, stage, \
              tensor) over more machines, or take a smaller model, fewer samples.micro, or layout.recompute",
             bytes(needs as u64),
-            match local.len() {
+            match self.fabric.local().len() {
                 1 => "the one worker".to_owned(),
                 n => format!("the {n} workers"),
             },
-            bytes(memory as u64),
+            bytes(self.memory as u64),
         );
-        config.wrong("layout.mesh", why)
-    };
-    // however they are cut: a model too large to count its bytes ends here
-    let model = &settings.model;
-    let [h, f, layers] = [model.width, model.hidden, model.layers].map(|n| n as f64);
-    let least = layers * h * (2.0 * h + 2.0 * f) + h * model.vocabulary as f64;
-    let least = copies * settings.dtype.size() as f64 * least * local.len() as f64 / all as f64;
-    if least > memory {
-        return Err(refuse(least, "parameters, gradients, optimizer".to_owned()).into());
+        self.config.wrong("layout.mesh", why).into()
     }
-    let trainable = train(settings)?;
-    let pieces = local.clone().map(|w| trainable.graph.parameter_bytes(w));
-    let stored = copies * pieces.sum::<usize>() as f64;
-    let stages = Job::read(config, None).map(|mut job| job.memory(&settings.strategy));
-    // meshes and sizes that are not planned are held to what the graph is known to keep
-    let least = |w| {
-        let moments = settings.strategy.in_flight(w, settings.in_flight);
-        moments as f64 * trainable.graph.bytes_kept(w) as f64
-    };
-    let least = local.clone().map(least).sum::<f64>();
-    let kept = stages.ok().and_then(std::result::Result::ok);
-    let most = |stages: Vec<Memory>| {
-        let beside = |s: &Memory| s.peak().saturating_sub(s.fixed()) as f64;
-        stages.iter().map(beside).fold(0.0, f64::max) * local.len() as f64
-    };
-    let kept = kept.map_or(0.0, most).max(least);
-    if stored + kept > memory {
-        let of = format!(
-            "{} of parameters, gradients and optimizer, {} of activations and what works on them",
-            bytes(stored as u64),
-            bytes(kept as u64)
-        );
-        return Err(refuse(stored + kept, of).into());
+
+    /// Ends a run whose parameters do not fit however they are cut, before its graph is made: one too large
+    /// to count its bytes is among them.
+    ///
+    /// # Errors
+    /// The mesh, what it needs here, what there is, and what would take less.
+    pub(super) fn parameters(&self) -> Result<()> {
+        let (local, all) = (self.fabric.local().len(), self.fabric.workers());
+        let model = &self.settings.model;
+        let [h, f, layers] = [model.width, model.hidden, model.layers].map(|n| n as f64);
+        let least = layers * h * (2.0 * h + 2.0 * f) + h * model.vocabulary as f64;
+        let size = self.settings.dtype.size() as f64;
+        let least = self.copies() * size * least * local as f64 / all as f64;
+        match least > self.memory {
+            true => Err(self.refuse(least, "parameters, gradients, optimizer")),
+            false => Ok(()),
+        }
     }
-    Ok(())
+
+    /// Ends a run that does not fit: the workers of this process hold parameters, gradients and the state of
+    /// the optimizer as they are stored, and what their micro-batches in work keep for the adjoint.
+    ///
+    /// # Errors
+    /// As [`parameters`](Self::parameters).
+    pub(super) fn whole(&self, graph: &Graph) -> Result<()> {
+        let (settings, local) = (self.settings, self.fabric.local());
+        let pieces = local.clone().map(|w| graph.parameter_bytes(w));
+        let stored = self.copies() * pieces.sum::<usize>() as f64;
+        let stages = Job::read(self.config, None).map(|mut job| job.memory(&settings.strategy));
+        // meshes and sizes that are not planned are held to what the graph is known to keep
+        let least = |w| {
+            let moments = settings.strategy.in_flight(w, settings.in_flight);
+            moments as f64 * graph.bytes_kept(w) as f64
+        };
+        let least = local.clone().map(least).sum::<f64>();
+        let kept = stages.ok().and_then(std::result::Result::ok);
+        let most = |stages: Vec<Memory>| {
+            let beside = |s: &Memory| s.peak().saturating_sub(s.fixed()) as f64;
+            stages.iter().map(beside).fold(0.0, f64::max) * local.len() as f64
+        };
+        let kept = kept.map_or(0.0, most).max(least);
+        if stored + kept > self.memory {
+            let of = format!(
+                "{} of parameters, gradients and optimizer, {} of activations and what works on them",
+                bytes(stored as u64),
+                bytes(kept as u64)
+            );
+            return Err(self.refuse(stored + kept, &of));
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Sources, resolve};
-    use crate::language::Language;
+    use crate::language::{Language, train};
 
     fn said(set: &[&str], workers: usize, memory: f64) -> Result<()> {
         let sources = Sources {
@@ -87,7 +113,12 @@ mod tests {
         let config = resolve(&Language, &sources)?;
         let fabric = Fabric::Threads(workers);
         let settings = Settings::read(&config, &fabric)?;
-        within(&config, &settings, &fabric, memory)
+        let fits = Fits {
+            memory,
+            ..Fits::here(&config, &settings, &fabric)
+        };
+        fits.parameters()?;
+        fits.whole(&train(&settings)?.graph)
     }
 
     /// The default run fits into what it needs, and not into less; cutting makes room, and a model of

@@ -38,8 +38,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) corpus: Corpus,
     pub(crate) trainable: Trainable,
-    /// The same model when nothing is left out.
-    pub(crate) evaluated: Trainable,
+    /// The same model when nothing is left out, if something is left out while it learns.
+    pub(crate) evaluated: Option<Trainable>,
     pub(crate) stop: Stop,
     /// What to begin from.
     pub(crate) start: Option<Arc<Checkpoint>>,
@@ -196,9 +196,8 @@ fn wire<'s>(
                 false => Vec::new(),
             };
             let inputs = load(name, &every, Box::new(batches))?;
-            let found = shared
-                .evaluated
-                .evaluate(versions(chosen), inputs, in_flight)?;
+            let measured = shared.evaluated.as_ref().unwrap_or(trainable);
+            let found = measured.evaluate(versions(chosen), inputs, in_flight)?;
             let told = Rc::clone(heard);
             let seen = found.inspect(move |found| (told.borrow_mut())(kind(*found)));
             seen.probe_with(probe);

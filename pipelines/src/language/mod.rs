@@ -23,6 +23,7 @@ use advect_operators::training::Trainable;
 use advect_operators::transformer::Gpt;
 
 use self::corpus::Corpus;
+use self::fits::Fits;
 use self::job::Shared;
 use self::settings::Settings;
 use self::sink::Sink;
@@ -172,7 +173,7 @@ impl Pipeline for Language {
 
     fn run(&self, run: &Run) -> Result<()> {
         let settings = Settings::read(&run.config, &run.fabric)?;
-        fits::check(&run.config, &settings, &run.fabric)?;
+        Fits::here(&run.config, &settings, &run.fabric).parameters()?;
         let start = checkpoints::begin(run, &settings.checkpoint)?;
         let both = !settings.weights.is_empty() && !settings.checkpoint.from.is_empty();
         let why = "stands beside model.weights: begin from one of them";
@@ -185,6 +186,7 @@ impl Pipeline for Language {
             _ => None,
         };
         let mut shared = shared(&run.config, settings, run.stop.clone())?;
+        Fits::here(&run.config, &shared.settings, &run.fabric).whole(&shared.trainable.graph)?;
         let steps = shared.settings.recipe.schedule.steps;
         if let Some(done) = start
             .as_ref()
@@ -243,14 +245,21 @@ fn train(settings: &Settings) -> Result<Trainable> {
     Ok(model.train(samples, settings.dtype, &settings.strategy)?)
 }
 
-/// The graph that measures what was learned.
-fn evaluated(settings: &Settings) -> Result<Trainable> {
+/// The graph that measures what was learned, where it is not the one that learns.
+fn evaluated(settings: &Settings) -> Result<Option<Trainable>> {
+    if settings.model.style.dropout.rate == 0.0 {
+        return Ok(None);
+    }
     let samples = settings.batching.moment();
     let model = Gpt {
         style: settings.model.style.evaluated(),
         ..settings.model.clone()
     };
-    Ok(model.train(samples, settings.dtype, &settings.strategy)?)
+    Ok(Some(model.train(
+        samples,
+        settings.dtype,
+        &settings.strategy,
+    )?))
 }
 
 fn shared(config: &Config, settings: Settings, stop: Stop) -> Result<Shared> {

@@ -84,6 +84,14 @@ impl Family {
         all
     }
 
+    /// The name of the table of tokens.
+    pub(super) fn table(self) -> &'static str {
+        match self {
+            Family::Gpt2 => "transformer.wte.weight",
+            Family::Llama => "model.embed_tokens.weight",
+        }
+    }
+
     /// Whether files of the family hold a tensor that is no weight: masks of older versions.
     pub(super) fn ignores(self, name: &str) -> bool {
         let masks = [".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq"];
@@ -152,7 +160,7 @@ fn gpt2(gpt: &Gpt, all: &mut Vec<Theirs>) {
         });
     };
     give(
-        "transformer.wte.weight".to_owned(),
+        Family::Gpt2.table().to_owned(),
         Some(gpt.vocabulary),
         vec![whole("tokens.weight".to_owned(), h)],
     );
@@ -212,7 +220,7 @@ fn llama(gpt: &Gpt, all: &mut Vec<Theirs>) {
     };
     let table = whole("tokens.weight".to_owned(), h);
     give(
-        "model.embed_tokens.weight".to_owned(),
+        Family::Llama.table().to_owned(),
         Some(gpt.vocabulary),
         table,
         false,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use advect_engine::{DType, Data, EngineError, Shard};
+use advect_engine::{DType, EngineError, Shard};
 use advect_operators::training::Trainable;
 use advect_operators::transformer::{Gpt, Strategy};
 use rand::{RngExt, SeedableRng};
@@ -75,17 +75,9 @@ impl Writer {
             .next()
             .map(|(_, value)| now.value(value)[0].data().clone());
         let from = (seen.len() - 1) * vocabulary;
-        Ok(match logits {
-            Some(Data::F32(all)) => all[from..from + vocabulary]
-                .iter()
-                .map(|x| f64::from(*x))
-                .collect(),
-            Some(Data::F64(all)) => all[from..from + vocabulary].to_vec(),
-            Some(Data::Canonical(all)) => {
-                all[from..from + vocabulary].iter().map(|x| x.0).collect()
-            }
-            _ => Vec::new(),
-        })
+        let mut logits = logits.and_then(|all| all.doubles()).unwrap_or_default();
+        logits.truncate(from + vocabulary);
+        Ok(logits.split_off(from.min(logits.len())))
     }
 }
 

@@ -121,12 +121,7 @@ pub(super) fn read(gpt: &Gpt, path: &Path) -> Result<Weights> {
         }
         scatter(&theirs, &numbers, &mut weights);
     }
-    let table = || {
-        file.tensor(
-            ["model.embed_tokens.weight", "transformer.wte.weight"]
-                [usize::from(family == Family::Gpt2)],
-        )
-    };
+    let table = || file.tensor(family.table());
     for (name, view) in file.iter().filter(|(name, _)| !taken.contains(*name)) {
         // a tied head may stand beside its table
         let tied = name == "lm_head.weight" && table().is_ok_and(|t| t.data() == view.data());
@@ -173,10 +168,8 @@ pub(super) fn start(weights: &Arc<Weights>, mesh: &Mesh, worker: usize) -> Start
     let (weights, mesh) = (Arc::clone(weights), mesh.clone());
     Start {
         steps: 0,
-        read: Rc::new(move |parameter, slot, spec| match slot {
-            Some(_) => Ok(spec.zero(&mesh, worker, 0).into_data()),
-            None => piece(&weights, parameter, spec, &mesh, worker),
-        }),
+        // before the first step the optimizer has no past to be read
+        read: Rc::new(move |parameter, _, spec| piece(&weights, parameter, spec, &mesh, worker)),
     }
 }
 
@@ -207,12 +200,8 @@ fn piece(
 }
 
 fn single(data: &Data) -> Vec<f32> {
-    match data {
-        Data::F32(all) => all.to_vec(),
-        Data::F64(all) => all.iter().map(|x| *x as f32).collect(),
-        Data::Canonical(all) => all.iter().map(|x| x.0 as f32).collect(),
-        _ => Vec::new(),
-    }
+    let doubles = data.doubles().unwrap_or_default();
+    doubles.into_iter().map(|x| x as f32).collect()
 }
 
 fn numbers(view: &TensorView<'_>) -> Option<Vec<f32>> {
