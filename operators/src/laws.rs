@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use advect_engine::graph::Mixed;
 use advect_engine::laws::{Case, Entry};
 use advect_engine::{Edge, Monoid, Overlap, Placement, Result};
 
@@ -230,6 +231,7 @@ fn network() -> Result<Vec<Entry>> {
         linears.push(case?);
     }
     Ok(vec![
+        entry(&["Mixed"], mixed()),
         entry(&["Linear"], linears),
         entry(&["Residual"], vec![residual]),
         entry(&["Bias"], vec![bias, positions]),
@@ -243,6 +245,24 @@ fn network() -> Result<Vec<Entry>> {
         entry(&["Pointwise"], pointwise.to_vec()),
         entry(&["MeanSquare"], vec![loss]),
     ])
+}
+
+/// What is in double precision goes through, so that the laws see what is kept and how; rounding has its own
+/// tests (`tests/mixed.rs`).
+fn mixed() -> Vec<Case> {
+    let then = Linear::LAST.shifted().then(Pointwise::Gelu);
+    let linear = Case::new("Mixed Linear, shifted, Gelu", Mixed::of(then))
+        .input(&[5, 3, 7], -1.0..1.0)
+        .input(&[7, 6], -1.0..1.0)
+        .input(&[6], -1.0..1.0)
+        .on_line([S0, SAME, SAME])
+        .on_line([SAME, S1, S0]);
+    let norm = Case::new("Mixed LayerNorm", Mixed::of(LayerNorm { epsilon: 1e-5 }))
+        .input(&[4, 3, 5], -2.0..2.0)
+        .input(&[5], 0.5..1.5)
+        .input(&[5], -1.0..1.0)
+        .on_line([S0, SAME, SAME]);
+    vec![linear, norm]
 }
 
 fn attention() -> Result<Vec<Entry>> {

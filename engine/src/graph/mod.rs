@@ -19,6 +19,7 @@
 //! | what the derivative needs | a message from the operator to its adjoint |
 //! | tensor that is made again ([`Graph::remake`]) | its maker once more, when a cotangent comes |
 //! | operator at one place of an axis | its adjoint there, nothing elsewhere |
+//! | `bf16` widened and rounded at the edges of an operator ([`Mixed`]) | cotangents likewise |
 
 mod adjoint;
 mod admission;
@@ -28,6 +29,7 @@ mod collect;
 mod forward;
 mod gate;
 mod kept;
+mod mixed;
 mod moment;
 mod operator;
 mod place;
@@ -41,6 +43,7 @@ mod wire;
 
 pub use build::{Graph, Rate, Value};
 pub use kept::Kept;
+pub use mixed::Mixed;
 pub use moment::Moment;
 pub use operator::{Operator, Saved, Site};
 pub use rehearse::{Rehearsal, Transposed};

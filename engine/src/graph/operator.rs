@@ -249,6 +249,19 @@ impl Saved {
         self.inputs = needed.iter().map(cell).collect();
     }
 
+    /// The shards that were kept, if nothing but shards was.
+    pub(crate) fn take_shards(&mut self) -> Option<Vec<Shard>> {
+        self.value.downcast_mut().map(std::mem::take)
+    }
+
+    /// These inputs in place of those that were held.
+    pub(crate) fn put(&mut self, inputs: Vec<(usize, Shard)>) {
+        let cells = inputs
+            .into_iter()
+            .map(|(i, shard)| (i, OnceCell::from(shard)));
+        self.inputs = cells.collect();
+    }
+
     /// Takes an input that came later.
     pub(crate) fn take(&self, number: usize, shard: Shard) {
         if let Some((_, cell)) = self.inputs.iter().find(|(i, _)| *i == number) {

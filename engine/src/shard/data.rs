@@ -148,13 +148,14 @@ impl Data {
         with_vec!(self, v => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()))
     }
 
-    /// The elements in double precision, if they are `f32`, `f64` or [`Canonical`].
+    /// The elements in double precision, if they are floating-point.
     pub fn doubles(&self) -> Option<Vec<f64>> {
         match self {
             Data::F32(v) => Some(v.iter().map(|x| f64::from(*x)).collect()),
             Data::F64(v) => Some(v.to_vec()),
             Data::Canonical(v) => Some(v.iter().map(|x| x.0).collect()),
-            Data::BF16(_) | Data::I64(_) | Data::I128(_) => None,
+            Data::BF16(v) => Some(v.iter().map(|x| f64::from(*x)).collect()),
+            Data::I64(_) | Data::I128(_) => None,
         }
     }
 
@@ -241,6 +242,7 @@ mod tests {
             Data::from(numbers.map(|x| x as f32).to_vec()),
             Data::from(numbers.to_vec()),
             Data::from(numbers.map(Canonical).to_vec()),
+            Data::from(numbers.map(bf16::from_f64).to_vec()),
         ] {
             assert_eq!(same.doubles(), Some(numbers.to_vec()));
         }

@@ -43,11 +43,15 @@ impl Operator for FinishAttention {
             }
             Ok(Shard::new(site.key(), site.output_shape(0), y.into()))
         })?;
-        Ok((vec![y], Saved::new(rows.clone(), rows.bytes_len())))
+        Ok((vec![y], Saved::nothing()))
+    }
+
+    fn keeps(&self) -> &[usize] {
+        &[0]
     }
 
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
-        let rows: &Shard = saved.get(site)?;
+        let rows = saved.input(site, 0)?;
         with_real!(site, rows.dtype(), T => {
             let mut out: Vec<T> = Vec::new();
             let changes = tangents[0].elements::<T>().chunks_exact(width(rows));
@@ -69,7 +73,7 @@ impl Operator for FinishAttention {
         cotangents: &[Shard],
         _: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
-        let rows: &Shard = saved.get(site)?;
+        let rows = saved.input(site, 0)?;
         with_real!(site, rows.dtype(), T => {
             let mut out: Vec<T> = Vec::with_capacity(rows.len());
             let mut given = cotangents[0].elements::<T>();

@@ -65,9 +65,9 @@ impl Operator for AttentionPartial {
 
     fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
         let rows = with_real!(site, inputs[0].dtype(), T => {
-            let sizes = Sizes::of(self, site, inputs);
+            let sizes = Sizes::of(self, site, &[&inputs[0], &inputs[1], &inputs[2]]);
             let mut rows: Vec<T> = Vec::with_capacity(sizes.rows() * (2 + sizes.e));
-            let (q, k, v) = views::<T>(inputs);
+            let (q, k, v) = views::<T>(&[&inputs[0], &inputs[1], &inputs[2]]);
             sizes.for_queries(|query, keys| {
                 let scores: Vec<(usize, T)> =
                     keys.map(|j| (j, sizes.score(q, k, query, j))).collect();
@@ -83,14 +83,19 @@ impl Operator for AttentionPartial {
             });
             Ok(Shard::new(site.key(), site.output_shape(0), rows.into()))
         })?;
-        Ok((vec![rows], Saved::shards(inputs.to_vec())))
+        Ok((vec![rows], Saved::nothing()))
+    }
+
+    fn keeps(&self) -> &[usize] {
+        &[0, 1, 2]
     }
 
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
-        let kept: &Vec<Shard> = saved.get(site)?;
+        let kept = self.kept(site, saved)?;
         with_real!(site, kept[0].dtype(), T => {
-            let sizes = Sizes::of(self, site, kept);
-            let ((q, k, v), (dq, dk, dv)) = (views::<T>(kept), views::<T>(tangents));
+            let sizes = Sizes::of(self, site, &kept);
+            let (q, k, v) = views::<T>(&kept);
+            let (dq, dk, dv) = views::<T>(&[&tangents[0], &tangents[1], &tangents[2]]);
             let mut rows: Vec<T> = Vec::with_capacity(sizes.rows() * (2 + sizes.e));
             sizes.for_queries(|query, keys| {
                 let scores: Vec<(usize, T)> =
@@ -118,10 +123,10 @@ impl Operator for AttentionPartial {
         cotangents: &[Shard],
         wanted: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
-        let kept: &Vec<Shard> = saved.get(site)?;
+        let kept = self.kept(site, saved)?;
         with_real!(site, kept[0].dtype(), T => {
-            let sizes = Sizes::of(self, site, kept);
-            let (q, k, v) = views::<T>(kept);
+            let sizes = Sizes::of(self, site, &kept);
+            let (q, k, v) = views::<T>(&kept);
             let given = cotangents[0].elements::<T>();
             let zeros = |i: usize| vec![T::of(0.0); kept[i].len()];
             let (mut to_q, mut to_k, mut to_v) = (zeros(0), zeros(1), zeros(2));
@@ -151,7 +156,15 @@ impl Operator for AttentionPartial {
     }
 }
 
-fn views<T: Real>(inputs: &[Shard]) -> (&[T], &[T], &[T]) {
+impl AttentionPartial {
+    /// q, k and v.
+    fn kept<'a>(&self, site: &Site, saved: &'a Saved) -> Result<[&'a Shard; 3]> {
+        let input = |i| saved.input(site, i);
+        Ok([input(0)?, input(1)?, input(2)?])
+    }
+}
+
+fn views<'a, T: Real>(inputs: &[&'a Shard; 3]) -> (&'a [T], &'a [T], &'a [T]) {
     (
         inputs[0].elements(),
         inputs[1].elements(),
@@ -183,7 +196,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(operator: &AttentionPartial, site: &Site, inputs: &[Shard]) -> Self {
+    fn of(operator: &AttentionPartial, site: &Site, inputs: &[&Shard; 3]) -> Self {
         let (q, v) = (&inputs[0].shape, &inputs[2].shape);
         let queries = site.input_indices(0).swap_remove(1);
         let keys = site.input_indices(1).swap_remove(1);

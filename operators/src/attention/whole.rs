@@ -72,22 +72,22 @@ impl Operator for Attention {
                 tile.attend(&view, head, [q, kv], y, logs);
             });
             let y = Shard::new(site.key(), inputs[0].shape.clone(), y.into());
-            let bytes = inputs.iter().chain([&y]).map(Shard::bytes_len).sum::<usize>();
-            let bytes = bytes + size_of_val(logs.as_slice());
-            let kept = Kept { q: inputs[0].clone(), kv: inputs[1].clone(), y: y.clone(), logs };
-            Ok((vec![y], Saved::new(kept, bytes)))
+            let logs = Shard::new(site.key(), vec![logs.len()], T::data(logs));
+            Ok((vec![y.clone()], Saved::shards(vec![y, logs])))
         })
+    }
+
+    fn keeps(&self) -> &[usize] {
+        &[0, 1]
     }
 
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
         with_real!(site, tangents[0].dtype(), T => {
-            let kept: &Kept<T> = saved.get(site)?;
-            let view = View::of(self, site, &kept.q, &kept.kv);
-            let [q, kv, y] = [&kept.q, &kept.kv, &kept.y].map(Shard::elements::<T>);
+            let Point { view, q, kv, y, logs } = self.point::<T>(site, saved)?;
             let [dq, dkv] = [0, 1].map(|i| tangents[i].elements::<T>());
             let mut dy = buffer(q.len());
             let heads = view.heads().zip(view.queries_mut(&mut dy));
-            let heads = heads.zip(kept.logs.chunks(view.n.max(1))).collect();
+            let heads = heads.zip(logs.chunks(view.n.max(1))).collect();
             each_with(heads, || Tile::new(&view), |tile, ((head, dy), logs)| {
                 let [pair, change] = [kv, dkv].map(|of| Pair::of(&view, of, head));
                 tile.change(&view, head, [q, dq, y], [&pair, &change], logs, dy);
@@ -104,13 +104,11 @@ impl Operator for Attention {
         _: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
         with_real!(site, cotangents[0].dtype(), T => {
-            let kept: &Kept<T> = saved.get(site)?;
-            let view = View::of(self, site, &kept.q, &kept.kv);
-            let [q, kv, y] = [&kept.q, &kept.kv, &kept.y].map(Shard::elements::<T>);
+            let Point { view, q, kv, y, logs } = self.point::<T>(site, saved)?;
             let given = cotangents[0].elements::<T>();
             let (mut to_q, mut to_kv) = (buffer(q.len()), buffer(kv.len()));
             let heads = view.heads().zip(view.queries_mut(&mut to_q));
-            let mut heads = heads.zip(kept.logs.chunks(view.n.max(1)));
+            let mut heads = heads.zip(logs.chunks(view.n.max(1)));
             let mut groups = Vec::new();
             let mut of_keys = view.keys_mut(&mut to_kv).into_iter();
             for _ in 0..view.b {
@@ -128,17 +126,33 @@ impl Operator for Attention {
                 put(&mut to_k, 0, &to.k);
                 put(&mut to_v, 0, &to.v);
             });
-            let shard = |like: &Shard, v: Vec<T>| Some(Shard::new(site.key(), like.shape.clone(), v.into()));
-            Ok(vec![shard(&kept.q, to_q), shard(&kept.kv, to_kv)])
+            let shard = |i: usize, v: Vec<T>| Some(Shard::new(site.key(), site.input_shape(i), v.into()));
+            Ok(vec![shard(0, to_q), shard(1, to_kv)])
         })
     }
 }
 
 /// What the derivative needs.
-struct Kept<T> {
-    q: Shard,
-    kv: Shard,
-    y: Shard,
+struct Point<'a, T> {
+    view: View,
+    q: &'a [T],
+    kv: &'a [T],
+    y: &'a [T],
     /// L of every query, head after head.
-    logs: Vec<T>,
+    logs: &'a [T],
+}
+
+impl Attention {
+    /// What the graph and the forward pass kept.
+    fn point<'a, T: Real>(&self, site: &Site, saved: &'a Saved) -> Result<Point<'a, T>> {
+        let (q, kv) = (saved.input(site, 0)?, saved.input(site, 1)?);
+        let kept: &Vec<Shard> = saved.get(site)?;
+        Ok(Point {
+            view: View::of(self, site, q, kv),
+            q: q.elements(),
+            kv: kv.elements(),
+            y: kept[0].elements(),
+            logs: kept[1].elements(),
+        })
+    }
 }

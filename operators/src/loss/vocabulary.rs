@@ -64,19 +64,23 @@ impl Operator for VocabularyPartial {
                 Shard::new(site.key(), site.output_shape(0), rows.into()),
                 Shard::new(site.key(), site.output_shape(1), hits.into()),
             ];
-            let bytes = inputs[0].bytes_len() + size_of_val(columns.as_slice());
-            Ok((made, Saved::new(Kept { logits: inputs[0].clone(), columns }, bytes)))
+            let bytes = size_of_val(columns.as_slice());
+            Ok((made, Saved::new(columns, bytes)))
         })
     }
 
+    fn keeps(&self) -> &[usize] {
+        &[0]
+    }
+
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
-        let kept: &Kept = saved.get(site)?;
-        with_real!(site, kept.logits.dtype(), T => {
-            let width = width(&kept.logits);
+        let (logits, columns) = (saved.input(site, 0)?, saved.get::<Columns>(site)?);
+        with_real!(site, logits.dtype(), T => {
+            let width = width(logits);
             let (mut rows, mut hits) = (Vec::new(), Vec::new());
-            let logits = kept.logits.elements::<T>().chunks_exact(width);
+            let logits = logits.elements::<T>().chunks_exact(width);
             let changes = tangents[0].elements::<T>().chunks_exact(width);
-            for ((z, dz), column) in logits.zip(changes).zip(&kept.columns) {
+            for ((z, dz), column) in logits.zip(changes).zip(columns) {
                 let m = highest(z, T::LOWEST);
                 let terms = z.iter().zip(dz).map(|(&z, &dz)| (z - m).exponential() * dz);
                 let mut sum = T::of(0.0);
@@ -98,13 +102,13 @@ impl Operator for VocabularyPartial {
         cotangents: &[Shard],
         _: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
-        let kept: &Kept = saved.get(site)?;
-        with_real!(site, kept.logits.dtype(), T => {
-            let width = width(&kept.logits);
-            let mut to_logits = kept.logits.elements::<T>().to_vec();
+        let (logits, columns) = (saved.input(site, 0)?, saved.get::<Columns>(site)?);
+        with_real!(site, logits.dtype(), T => {
+            let width = width(logits);
+            let mut to_logits = logits.elements::<T>().to_vec();
             let (rows, hits) = (cotangents[0].elements::<T>(), cotangents[1].elements::<T>());
-            transpose(&mut to_logits, width, rows, hits, &kept.columns);
-            let to_logits = Shard::new(site.key(), kept.logits.shape.clone(), to_logits.into());
+            transpose(&mut to_logits, width, rows, hits, columns);
+            let to_logits = Shard::new(site.key(), logits.shape.clone(), to_logits.into());
             Ok(vec![Some(to_logits), None])
         })
     }
@@ -151,17 +155,14 @@ wide! {
     }
 }
 
-/// What the derivative needs: the logits, and the local column of each target where it is at hand.
-struct Kept {
-    logits: Shard,
-    columns: Vec<Option<usize>>,
-}
+/// The local column of each target where it is at hand.
+type Columns = Vec<Option<usize>>;
 
 fn width(logits: &Shard) -> usize {
     logits.shape.last().copied().unwrap_or(1).max(1)
 }
 
-fn columns(site: &Site, targets: &Shard) -> Result<Vec<Option<usize>>> {
+fn columns(site: &Site, targets: &Shard) -> Result<Columns> {
     let vocabulary = site.inputs()[0].shape.last().copied().unwrap_or(0);
     let here = site.input_indices(0).pop().unwrap_or_default();
     let first = here.first().copied().unwrap_or(0);

@@ -46,14 +46,18 @@ impl Operator for Gated {
                 multiply(b, y);
             });
             let y = Shard::new(site.key(), inputs[0].shape.clone(), y.into());
-            Ok((vec![y], Saved::shards(inputs.to_vec())))
+            Ok((vec![y], Saved::nothing()))
         })
     }
 
+    fn keeps(&self) -> &[usize] {
+        &[0, 1]
+    }
+
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
-        let kept: &Vec<Shard> = saved.get(site)?;
+        let kept = [saved.input(site, 0)?, saved.input(site, 1)?];
         with_real!(site, kept[0].dtype(), T => {
-            let [a, b] = [0, 1].map(|i| kept[i].elements::<T>());
+            let [a, b] = kept.map(Shard::elements::<T>);
             let [da, db] = [0, 1].map(|i| tangents[i].elements::<T>());
             let (mut by_a, mut by_b) = (buffer(a.len()), buffer(a.len()));
             self.0.slopes(a, da, &mut by_a);
@@ -72,9 +76,9 @@ impl Operator for Gated {
         cotangents: &[Shard],
         _: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
-        let kept: &Vec<Shard> = saved.get(site)?;
+        let kept = [saved.input(site, 0)?, saved.input(site, 1)?];
         with_real!(site, kept[0].dtype(), T => {
-            let [a, b] = [0, 1].map(|i| kept[i].elements::<T>());
+            let [a, b] = kept.map(Shard::elements::<T>);
             let given = cotangents[0].elements::<T>();
             let (mut to_a, mut to_b) = (buffer(a.len()), buffer(a.len()));
             let to = to_a.chunks_mut(RUN).zip(to_b.chunks_mut(RUN));

@@ -57,11 +57,15 @@ impl Operator for LayerNorm {
             each(tasks.collect(), |((x, y), moments)| {
                 normalize(x, g, b, self.epsilon, y, moments);
             });
-            let bytes = inputs[0].bytes_len() + inputs[1].bytes_len() + size_of_val(moments.as_slice());
-            let kept = Kept { x: inputs[0].clone(), gain: inputs[1].clone(), moments };
+            let bytes = inputs[1].bytes_len() + size_of_val(moments.as_slice());
+            let kept = Kept { gain: inputs[1].clone(), moments };
             let y = Shard::new(site.key(), inputs[0].shape.clone(), y.into());
             Ok((vec![y], Saved::new(kept, bytes)))
         })
+    }
+
+    fn keeps(&self) -> &[usize] {
+        &[0]
     }
 
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
@@ -72,7 +76,8 @@ impl Operator for LayerNorm {
             let width = dg.len().max(1);
             let mut hat = vec![T::of(0.0); width];
             let mut dy = tangents[0].elements::<T>().to_vec();
-            for ((x, &(mean, scale)), d) in kept.rows().zip(dy.chunks_exact_mut(width)) {
+            let x = saved.input(site, 0)?.elements::<T>().chunks_exact(width);
+            for ((x, &(mean, scale)), d) in x.zip(&kept.moments).zip(dy.chunks_exact_mut(width)) {
                 standardize(x, mean, scale, &mut hat);
                 centre(d, &hat, scale);
                 for ((((d, &g), &hat), &dg), &db) in d.iter_mut().zip(gain).zip(&hat).zip(dg).zip(db) {
@@ -97,7 +102,7 @@ impl Operator for LayerNorm {
             let given = cotangents[0].elements::<T>();
             let mut to_x = buffer(given.len());
             let tasks = given.chunks(run).zip(to_x.chunks_mut(run));
-            let tasks = tasks.zip(kept.x.elements::<T>().chunks(run));
+            let tasks = tasks.zip(saved.input(site, 0)?.elements::<T>().chunks(run));
             // sums of gain and shift beside each other, by task
             let mut parts = vec![T::of(0.0); tasks.len().max(1) * 2 * width];
             let tasks = tasks.zip(kept.moments.chunks(run / width.max(1)));
@@ -171,21 +176,11 @@ wide! {
     }
 }
 
-/// What the derivative needs: x, the gain, and the moments of every row.
+/// What the derivative needs beside x: the gain, which is small and so not gathered again for the way back,
+/// and the moments of every row.
 struct Kept<T> {
-    x: Shard,
     gain: Shard,
     moments: Vec<(T, T)>,
-}
-
-impl<T: Real> Kept<T> {
-    fn rows(&self) -> impl Iterator<Item = (&[T], &(T, T))> {
-        let width = self.gain.len().max(1);
-        self.x
-            .elements::<T>()
-            .chunks_exact(width)
-            .zip(&self.moments)
-    }
 }
 
 /// $\hat x$ of a row.

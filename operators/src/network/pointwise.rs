@@ -92,7 +92,7 @@ impl Pointwise {
     }
 
     fn along(self, site: &Site, saved: &Saved, d: &Shard) -> Result<Shard> {
-        let x: &Shard = saved.get(site)?;
+        let x = saved.input(site, 0)?;
         with_real!(site, d.dtype(), T => {
             let mut out = buffer(d.len());
             let runs = x.elements().chunks(RUN).zip(d.elements().chunks(RUN));
@@ -129,7 +129,11 @@ impl Operator for Pointwise {
             each(runs, |(x, y): (&[T], &mut [T])| self.values(x, y));
             Ok(Shard::new(site.key(), x.shape.clone(), y.into()))
         })?;
-        Ok((vec![y], Saved::new(x.clone(), x.bytes_len())))
+        Ok((vec![y], Saved::nothing()))
+    }
+
+    fn keeps(&self) -> &[usize] {
+        &[0]
     }
 
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {

@@ -50,14 +50,19 @@ impl Operator for RmsNorm {
             let tasks = x.chunks(run).zip(y.chunks_mut(run));
             each(tasks.collect(), |(x, y)| normalize(x, gain, self.epsilon, y));
             let y = Shard::new(site.key(), inputs[0].shape.clone(), y.into());
-            Ok((vec![y], Saved::shards(inputs.to_vec())))
+            // the gain is small: it stays here, and is not gathered again for the way back
+            Ok((vec![y], Saved::shards(vec![inputs[1].clone()])))
         })
     }
 
+    fn keeps(&self) -> &[usize] {
+        &[0]
+    }
+
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
-        let kept: &Vec<Shard> = saved.get(site)?;
+        let (x, kept): (_, &Vec<Shard>) = (saved.input(site, 0)?, saved.get(site)?);
         with_real!(site, tangents[0].dtype(), T => {
-            let [x, gain] = [0, 1].map(|i| kept[i].elements::<T>());
+            let [x, gain] = [x, &kept[0]].map(Shard::elements::<T>);
             let [dx, change] = [0, 1].map(|i| tangents[i].elements::<T>());
             let run = run_of_rows(gain.len());
             let mut dy = buffer(x.len());
@@ -74,9 +79,9 @@ impl Operator for RmsNorm {
         cotangents: &[Shard],
         _: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
-        let kept: &Vec<Shard> = saved.get(site)?;
+        let (x, kept): (_, &Vec<Shard>) = (saved.input(site, 0)?, saved.get(site)?);
         with_real!(site, cotangents[0].dtype(), T => {
-            let [x, gain] = [0, 1].map(|i| kept[i].elements::<T>());
+            let [x, gain] = [x, &kept[0]].map(Shard::elements::<T>);
             let given = cotangents[0].elements::<T>();
             let (width, run) = (gain.len(), run_of_rows(gain.len()));
             let mut to_x = buffer(x.len());

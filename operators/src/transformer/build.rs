@@ -1,6 +1,6 @@
 //! Building a transformer: parameters in the layouts of their strategy, and the steps between them.
 
-use advect_engine::graph::{Rate, Value};
+use advect_engine::graph::{Mixed, Rate, Value};
 use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
 
 use super::{Context, Norm, Role, Strategy, Style, Zero};
@@ -137,7 +137,7 @@ impl<'a> Build<'a> {
             initial,
             decays: matches!(initial, Initial::Normal { .. }),
         });
-        let spec = Spec::new(shape, self.dtype, stored);
+        let spec = Spec::new(shape, super::stored(self.dtype), stored);
         self.graph.parameter(name, spec)
     }
 
@@ -211,7 +211,17 @@ impl<'a> Build<'a> {
         operator: impl Operator + 'static,
         inputs: &[Value],
     ) -> Result<Value> {
-        self.graph.apply(name, operator, inputs)
+        if self.dtype != DType::BF16 {
+            return self.graph.apply(name, operator, inputs);
+        }
+        // weights enter products rounded; shifts and gains do not
+        let weight = |i: &usize| {
+            let spec = self.graph.spec(inputs[*i]);
+            spec.dtype == DType::F32 && spec.shape.len() > 1
+        };
+        let weights: Vec<usize> = (0..inputs.len()).filter(weight).collect();
+        let mixed = Mixed::of(operator).rounding(weights);
+        self.graph.apply(name, mixed, inputs)
     }
 
     /// `f(x W + b)`; the shift is that of the columns, if the style has one.

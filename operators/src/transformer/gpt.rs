@@ -4,8 +4,10 @@
 //! learners*, of Touvron et al. (2023), *LLaMA*, or in between; projections back into the residual stream
 //! start smaller by $\sqrt{2 L}$. Groups of heads may share keys and values (Ainslie et al. 2023, *GQA*).
 
-use advect_engine::graph::Value;
-use advect_engine::{DType, Result, Spec};
+use std::sync::Arc;
+
+use advect_engine::graph::{Mixed, Value};
+use advect_engine::{DType, Operator, Result, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::build::Build;
@@ -90,7 +92,7 @@ impl Gpt {
 
     /// The graph of the loss of `samples` windows a micro-batch: inputs `tokens` and `targets`
     /// `[samples, context]` (`I64`; a negative target is none), outputs `loss` in nats, summed, and
-    /// `count`.
+    /// `count`. With `BF16` what flows is rounded ([`Mixed`]), and parameters and loss are `F32`.
     ///
     /// # Errors
     /// If the extents do not fit each other.
@@ -107,16 +109,18 @@ impl Gpt {
             ),
             _ => (logits, targets),
         };
-        let parts = build.graph.apply_all(
-            "vocabulary",
-            std::sync::Arc::new(VocabularyPartial),
-            &[logits, targets],
-        )?;
+        let vocabulary: Arc<dyn Operator> = match dtype {
+            DType::BF16 => Arc::new(Mixed::of(VocabularyPartial).whole()),
+            _ => Arc::new(VocabularyPartial),
+        };
+        let inputs = [logits, targets];
+        let parts = build.graph.apply_all("vocabulary", vocabulary, &inputs)?;
         let rows = build.graph.relayout(parts[0], &finished)?;
         let hits = build.graph.relayout(parts[1], &finished)?;
         let targets = build.graph.relayout(targets, &finished)?;
-        let loss = build.apply("cross-entropy", CrossEntropy, &[rows, hits, targets])?;
-        let count = build.apply("count targets", Count, &[targets])?;
+        let parts = [rows, hits, targets];
+        let loss = build.graph.apply("cross-entropy", CrossEntropy, &parts)?;
+        let count = build.graph.apply("count targets", Count, &[targets])?;
         build.graph.output("loss", loss)?;
         build.graph.output("count", count)?;
         Ok(Trainable {

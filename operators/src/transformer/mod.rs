@@ -19,3 +19,14 @@ mod style;
 pub use gpt::{Activation, Gpt};
 pub use strategy::{Context, Role, Strategy, Zero};
 pub use style::{Norm, Positions, Style};
+
+use advect_engine::DType;
+
+/// The type of parameters, their gradients and the state of their optimizer where what flows is of type
+/// `flows`: in mixed precision (`BF16`), what is learned is not rounded.
+pub fn stored(flows: DType) -> DType {
+    match flows {
+        DType::BF16 => DType::F32,
+        other => other,
+    }
+}

@@ -83,19 +83,48 @@ pub(crate) fn batches(model: &Gpt, steps: usize, micros: usize, samples: usize) 
     (0..steps).map(step).collect()
 }
 
-/// Trains on `batches` with at most `last` micro-batches in work at the last stage, gradients of
-/// parameters `later` or with the others, and gathers what every worker of `fabric` holds in the end.
+/// How it is trained.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct How {
+    /// The type of what flows.
+    pub(crate) dtype: DType,
+    /// Micro-batches that are in work at the last stage at most.
+    pub(crate) last: Option<usize>,
+    /// Whether gradients of parameters are made later than the others.
+    pub(crate) later: bool,
+}
+
+impl Default for How {
+    fn default() -> Self {
+        How {
+            dtype: DType::F64,
+            last: None,
+            later: false,
+        }
+    }
+}
+
+impl How {
+    /// With so many micro-batches in work at the last stage at most.
+    pub(crate) fn with(last: Option<usize>) -> Self {
+        How {
+            last,
+            ..How::default()
+        }
+    }
+}
+
+/// Trains on `batches`, and gathers what every worker of `fabric` holds in the end.
 pub(crate) fn train(
     model: &Gpt,
     strategy: &Strategy,
     recipe: &Recipe,
     batches: &[Vec<Micro>],
     fabric: &Fabric,
-    last: Option<usize>,
-    later: bool,
+    how: How,
 ) -> Result<Learned, EngineError> {
     let samples = batches[0][0].0.len() / model.context;
-    let trainable = Arc::new(model.train(samples, DType::F64, strategy)?);
+    let trainable = Arc::new(model.train(samples, how.dtype, strategy)?);
     let (graph, recipe) = (trainable.graph.clone(), recipe.clone());
     let batches = Arc::new(batches.to_vec());
     let (shared, strategy) = (Arc::clone(&trainable), strategy.clone());
@@ -106,8 +135,8 @@ pub(crate) fn train(
             .dataflow::<Tick, _, _>(|scope| {
                 let inputs = inputs(scope, &shared, &batches)?;
                 let control = Control {
-                    in_flight: last.map(|last| strategy.in_flight(scope.index(), last)),
-                    deferred: later.then(|| strategy.deferred(last.unwrap_or(1))),
+                    in_flight: how.last.map(|last| strategy.in_flight(scope.index(), last)),
+                    deferred: how.later.then(|| strategy.deferred(how.last.unwrap_or(1))),
                     ..Control::default()
                 };
                 let trained = shared.wire(scope, inputs, &recipe, control)?;
@@ -144,7 +173,7 @@ pub(crate) fn train(
     let mut parameters = BTreeMap::new();
     for (name, value) in graph.parameters() {
         let whole = graph.spec(value).join(graph.mesh(), &pieces[name])?;
-        parameters.insert(name.to_owned(), whole.get::<f64>().unwrap_or(&[]).to_vec());
+        parameters.insert(name.to_owned(), whole.doubles().unwrap_or_default());
     }
     Ok(Learned {
         reports,

@@ -5,6 +5,7 @@
 //! * `refuse_*`: what cannot be trained says why.
 
 mod job;
+mod mixed;
 mod remade;
 mod stages;
 
@@ -12,7 +13,7 @@ use advect_engine::Fabric;
 use advect_operators::network::Dropout;
 use advect_operators::transformer::{Activation, Context, Gpt, Role, Strategy, Style, Zero};
 
-use job::{Learned, Micro, batches, model, recipe, train};
+use job::{How, Learned, Micro, batches, model, recipe, train};
 
 /// Relative difference that is allowed (the reference's D1).
 const LIMIT: f64 = 1e-10;
@@ -29,8 +30,15 @@ fn on_mesh(model: &Gpt, mesh: &str, batches: &[Vec<Micro>], last: Option<usize>)
 /// Trains with at most `last` micro-batches in work at the last stage.
 fn by(model: &Gpt, strategy: &Strategy, batches: &[Vec<Micro>], last: Option<usize>) -> Learned {
     let fabric = Fabric::Threads(strategy.mesh().workers());
-    train(model, strategy, &recipe(), batches, &fabric, last, false)
-        .unwrap_or_else(|e| panic!("{strategy}: {e}"))
+    train(
+        model,
+        strategy,
+        &recipe(),
+        batches,
+        &fabric,
+        How::with(last),
+    )
+    .unwrap_or_else(|e| panic!("{strategy}: {e}"))
 }
 
 fn near(place: &str, a: &Learned, b: &Learned) {
@@ -266,8 +274,7 @@ fn step_in_few_at_once_has_the_same_bits() {
                 &recipe(),
                 &batches,
                 &Fabric::Threads(4),
-                in_flight,
-                false,
+                How::with(in_flight),
             )
             .unwrap_or_else(|e| panic!("{strategy}, {in_flight:?}: {e}"))
         };
@@ -316,8 +323,7 @@ fn refuse_what_has_no_gradient() {
         &recipe(),
         &none,
         &Fabric::Threads(2),
-        None,
-        false,
+        How::default(),
     )
     .expect_err("nothing to learn from")
     .to_string();
@@ -333,8 +339,7 @@ fn refuse_what_has_no_gradient() {
         &wild,
         &batches(&model, 4, 1, 2),
         &Fabric::Threads(2),
-        None,
-        false,
+        How::default(),
     )
     .expect_err("it leaves the numbers")
     .to_string();

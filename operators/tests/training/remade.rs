@@ -3,7 +3,7 @@
 use advect_engine::Fabric;
 use advect_operators::transformer::Strategy;
 
-use crate::job::{Learned, batches, model, recipe, train};
+use crate::job::{How, Learned, batches, model, recipe, train};
 
 fn trained(mesh: &str, recompute: bool, micros: usize) -> Learned {
     let strategy: Strategy = mesh.parse().expect("a mesh");
@@ -16,8 +16,7 @@ fn trained(mesh: &str, recompute: bool, micros: usize) -> Learned {
         &recipe(),
         &batches,
         &fabric,
-        Some(1),
-        false,
+        How::with(Some(1)),
     )
     .unwrap_or_else(|e| panic!("{mesh}: {e}"))
 }

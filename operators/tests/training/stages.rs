@@ -23,8 +23,18 @@ fn zero_bubble_has_the_same_bits() {
         let strategy: Strategy = mesh.parse().expect("a mesh");
         let fabric = Fabric::Threads(strategy.mesh().workers());
         let [now, later] = [false, true].map(|later| {
-            train(&model, &strategy, &recipe(), &many, &fabric, Some(1), later)
-                .unwrap_or_else(|e| panic!("{mesh}: {e}"))
+            train(
+                &model,
+                &strategy,
+                &recipe(),
+                &many,
+                &fabric,
+                How {
+                    later,
+                    ..How::with(Some(1))
+                },
+            )
+            .unwrap_or_else(|e| panic!("{mesh}: {e}"))
         });
         assert!(now.reports == later.reports, "{mesh}: reports");
         assert!(now.parameters == later.parameters, "{mesh}: parameters");

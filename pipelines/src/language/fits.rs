@@ -1,6 +1,7 @@
 //! Whether a run fits into the memory of this machine, before it takes any.
 
 use advect_engine::{Fabric, Graph};
+use advect_operators::transformer::stored;
 
 use super::settings::Settings;
 use crate::config::Config;
@@ -57,7 +58,7 @@ impl<'a> Fits<'a> {
         let model = &self.settings.model;
         let [h, f, layers] = [model.width, model.hidden, model.layers].map(|n| n as f64);
         let least = layers * h * (2.0 * h + 2.0 * f) + h * model.vocabulary as f64;
-        let size = self.settings.dtype.size() as f64;
+        let size = stored(self.settings.dtype).size() as f64;
         let least = self.copies() * size * least * local as f64 / all as f64;
         match least > self.memory {
             true => Err(self.refuse(least, "parameters, gradients, optimizer")),

@@ -50,6 +50,7 @@ pub(crate) struct Text {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Precision {
+    Bf16,
     F32,
     F64,
     Canonical,
@@ -243,6 +244,7 @@ impl Settings {
             },
             weights: raw.model.weights.clone(),
             dtype: match model.precision {
+                Precision::Bf16 => DType::BF16,
                 Precision::F32 => DType::F32,
                 Precision::F64 => DType::F64,
                 Precision::Canonical => DType::Canonical,

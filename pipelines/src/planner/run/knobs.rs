@@ -130,7 +130,7 @@ impl From<Schedule> for String {
     }
 }
 
-/// Numbers of parameters and activations.
+/// Numbers of activations, and of parameters if they are not halves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
@@ -154,6 +154,11 @@ impl Precision {
             Precision::F32 => 4,
             Precision::F64 | Precision::Canonical => 8,
         }
+    }
+
+    /// Bytes of a number that is learned in mixed precision: single beside halves.
+    pub fn learned(self) -> u64 {
+        self.bytes().max(4)
     }
 }
 
@@ -186,6 +191,7 @@ pub enum Policy {
     /// DeepSpeed: half-precision gradients, single-precision copy and moments; dropout masks; tied
     /// modules copied whole. Agrees with the public log of 175B on Frontier.
     Deepspeed,
-    /// Parameters, gradients and both moments of AdamW in the precision of the run; no dropout.
+    /// Parameters, gradients and both moments of AdamW in the precision of the run, in single precision
+    /// beside halves; no dropout.
     Advect,
 }
