@@ -39,25 +39,32 @@ fn mixed_learns_what_single_precision_learns() {
     assert!((0.5..0.56).contains(&share), "{share}");
 }
 
-/// Where no sum is cut that flows, every layout rounds the same numbers: curves differ by the order of sums
-/// of gradients, which are single precision. Recomputed blocks have the same bits.
+/// Where no sum is cut that flows, every layout rounds the same numbers, and the first loss differs by the
+/// order of its sum alone. Then weights that differ in their last bits are sometimes rounded to neighbours.
+/// Recomputed blocks have the same bits.
 #[test]
 fn mixed_on_every_mesh() {
     let alone = trained("data 1", DType::BF16, 3, false);
-    for (mesh, limit) in [
-        ("data 2", 2e-5),
-        ("zero-1 2", 2e-5),
-        ("zero-2 3", 2e-5),
-        ("zero-3 2", 2e-5),
-        ("stage 2", 2e-5),
-        ("context-heads 2", 2e-3),
-        ("context-gather 2, zero-1 2", 2e-3),
-        ("tensor 2", 5e-3),
-        ("sequence 2, stage 2", 5e-3),
+    for (mesh, first, limit) in [
+        ("data 2", 1e-6, 1e-3),
+        ("zero-1 2", 1e-6, 1e-3),
+        ("zero-2 3", 1e-6, 1e-3),
+        ("zero-3 2", 1e-6, 1e-3),
+        ("stage 2", 1e-6, 1e-3),
+        ("context-heads 2", 1e-6, 1e-3),
+        ("context-gather 2, zero-1 2", 1e-6, 5e-3),
+        ("tensor 2", 2e-3, 5e-3),
+        ("sequence 2, stage 2", 2e-3, 5e-3),
     ] {
-        let by = apart(&trained(mesh, DType::BF16, 3, false), &alone);
-        println!("{mesh}: {by:.1e}");
-        assert!(by < limit, "{mesh}: {by}");
+        let cut = trained(mesh, DType::BF16, 3, false);
+        let by = apart(&cut, &alone);
+        let [at_first, want] = [&cut, &alone].map(|all| all.reports[0].loss);
+        let at_first = (at_first - want).abs() / want;
+        println!("{mesh}: {at_first:.1e} and {by:.1e}");
+        assert!(
+            at_first < first && by < limit,
+            "{mesh}: {at_first} and {by}"
+        );
     }
     let remade = trained("zero-3 2, stage 2", DType::BF16, 3, true);
     let kept = trained("zero-3 2, stage 2", DType::BF16, 3, false);

@@ -3,7 +3,7 @@
 use advect_engine::Fabric;
 use advect_operators::transformer::{Gpt, Role, Strategy};
 
-use crate::job::{batches, model, recipe, train};
+use crate::job::{How, batches, model, recipe, train};
 use crate::{near, on, on_mesh};
 
 /// Gradients of parameters that are made when nothing else is to do have the same bits: on stages, with
