@@ -1,19 +1,13 @@
-//! Memory: what every stage holds at its peak.
-//!
-//! With N parameters a rank, ZeRO-1 over d replicas and half precision, DeepSpeed rests at $2N +
-//! 14N/d$ bytes and peaks at $4N + 12N/d + n (2sbh\,l + 2sbh/t) + W$: n moments in flight, l
-//! layers, and a working set W of what is alive only inside a pass. The formula gives the public
-//! log of 175B on 128 GCDs to the rounding of the log. Layers that are not recomputed hold $sbh(10
-//! + 24/t + 5as/ht)$: Korthikanti et al. (2022).
+//! Memory: what every stage holds at its peak, as this program stores it ([`Policy::Advect`]) and as DeepSpeed
+//! does ([`Policy::Deepspeed`]).
+
+mod advect;
+mod deepspeed;
 
 use super::machine::Machine;
 use super::model::Gpt;
 use super::rejection::Rejection;
 use super::run::{Policy, Recompute, Run};
-use super::simulate::Limit;
-
-/// Numbers of one bucket in which DeepSpeed reduces gradients, its default.
-const BUCKET: u64 = 500_000_000;
 
 /// What is alive only inside a pass, bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -131,62 +125,19 @@ pub fn fit(machine: &Machine, stages: &[Memory]) -> Result<(), Rejection> {
 }
 
 fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize, working: Option<Working>) -> Memory {
-    let e = run.precision.bytes();
-    let deepspeed = run.policy == Policy::Deepspeed;
-    let p = run.axes.pipeline;
-    let n = parameters(gpt, run, i);
-    let share = |from: u8| {
-        let cut = run.sharding() >= from;
-        if cut {
-            n.div_ceil(run.replicas() as u64)
-        } else {
-            n
-        }
+    let mut memory = match run.policy {
+        Policy::Advect => advect::stage(gpt, run, i, m),
+        Policy::Deepspeed => deepspeed::stage(gpt, run, i, m),
     };
-    let state = match run.policy {
-        Policy::Advect => 2 * e,
-        // a single-precision copy and both moments; ZeRO-2 and 3 also hold gradients in single
-        // precision
-        Policy::Deepspeed if e == 2 => 12 + if run.sharding() >= 2 { 4 } else { 0 },
-        Policy::Deepspeed => 2 * e,
-    };
-    let bucket = if deepspeed && run.sharding() >= 1 {
-        e * BUCKET.min(n)
-    } else {
-        0
-    };
-    let gradients = e * share(2);
-    let table = table(gpt, run);
-    let ends = run.rank(gpt, i);
-    let (waiting, early) = match run.policy {
-        Policy::Deepspeed => (0, gradients),
-        Policy::Advect => {
-            // both uses of a tied table have their part of its gradient
-            let twice = if gpt.tied && ends.first && ends.last {
-                table
-            } else {
-                0
-            };
-            let waiting = if m > 1 { gradients + e * twice } else { 0 };
-            let sum = if m > 1 { gradients } else { 0 };
-            (waiting, sum + waiting)
-        }
-    };
-    Memory {
-        stage: i,
-        parameters: n,
-        // a run stores the pieces alone, and gathers them while it uses them
-        weights: e * share(if deepspeed { 3 } else { 1 }),
-        gradients,
-        waiting,
-        early,
-        // a run lets go of them with the step
-        averaged: if deepspeed { e * share(1) } else { 0 },
-        optimizer: state * share(1),
-        moments: Limit::of(run.schedule, p, i, m).held,
-        moment: moment(gpt, run, i),
-        working: working.unwrap_or_else(|| estimate(gpt, run, i)),
-        bucket,
+    memory.working = working.unwrap_or(memory.working);
+    memory
+}
+
+/// `n` numbers of parameters, or the share of a replica from this stage of ZeRO on.
+fn share(run: &Run, from: u8, n: u64) -> u64 {
+    match run.sharding() >= from {
+        true => n.div_ceil(run.replicas() as u64),
+        false => n,
     }
 }
 
@@ -195,41 +146,18 @@ fn table(gpt: &Gpt, run: &Run) -> u64 {
     (gpt.vocabulary.div_ceil(run.axes.tensor) * gpt.width) as u64
 }
 
-/// Whether a rank uses the table of another as its head.
-fn borrows(gpt: &Gpt, run: &Run, i: usize) -> bool {
-    let ends = run.rank(gpt, i);
-    run.policy == Policy::Advect && gpt.tied && ends.last && !ends.first
-}
-
-/// Parameters that rank `i` stores and has gradients of. DeepSpeed has a tied table at both ends; a run
-/// stores it at the first, and sends the last a copy for every step.
-fn parameters(gpt: &Gpt, run: &Run, i: usize) -> u64 {
-    let deepspeed = run.policy == Policy::Deepspeed;
-    let all = gpt.parameters(run.rank(gpt, i), run.axes.tensor, deepspeed);
-    all - if borrows(gpt, run, i) {
-        table(gpt, run)
-    } else {
-        0
-    }
-}
-
-/// Bytes that one moment holds on rank `i`: the largest of its virtual stages.
-fn moment(gpt: &Gpt, run: &Run, i: usize) -> u64 {
+/// Bytes of all layers of the largest virtual stage of rank `i` in one moment, if nothing but their inputs
+/// survives what is recomputed, and `kept` bytes a layer otherwise.
+fn layers(gpt: &Gpt, run: &Run, i: usize, kept: u64) -> u64 {
     let own = (i..run.stages()).step_by(run.axes.pipeline);
     let layers = own.map(|k| run.layers(gpt, k)).max().unwrap_or(0) as u64;
     let layer = match run.recompute {
         // the gradient of weights needs what was recomputed for that of the input: kept until W
         Recompute::Full if !run.schedule.splits_backward() => residual(gpt, run),
-        _ => kept(gpt, run),
-    };
-    // DeepSpeed cuts what stages send over the tensor ranks, and keeps it beside the gathered copy
-    let sent = if run.policy == Policy::Deepspeed && run.axes.pipeline > 1 {
-        run.tokens(gpt) as u64 * gpt.width as u64 * run.precision.bytes() / run.axes.tensor as u64
-    } else {
-        0
+        _ => kept,
     };
     // scores of a long sequence that are kept may be more than can be counted
-    layers.saturating_mul(layer).saturating_add(sent)
+    layers.saturating_mul(layer)
 }
 
 /// The residual stream of one micro-batch on one worker, bytes.
@@ -245,92 +173,30 @@ fn cut(gpt: &Gpt, run: &Run) -> [u64; 2] {
     [(q + 2 * kv) as u64, 2 * f as u64]
 }
 
-/// What one layer keeps for its backward if nothing is recomputed, bytes.
-fn kept(gpt: &Gpt, run: &Run) -> u64 {
-    let e = run.precision.bytes();
+/// Queries, keys, values, their mix, both sides of the function between the maps, and scores that are kept
+/// in `each` bytes, one layer.
+fn columns(gpt: &Gpt, run: &Run, each: u64) -> u64 {
     let tokens = run.tokens(gpt) as u64;
     let [qkv, ff] = cut(gpt, run);
-    let [context, _] = gpt.columns(run.axes.tensor);
-    // inputs of both norms and what they give; queries, keys, values, their mix; both sides of GELU
-    let mut bytes = 4 * residual(gpt, run) + e * tokens * (qkv + context as u64 + ff);
-    let dropout = run.policy == Policy::Deepspeed;
-    if dropout {
-        bytes += 2 * residual(gpt, run) / e;
-    } else {
-        // mean and deviation of both norms, and the logarithm of the sum of each head
-        let rows = residual(gpt, run) / (e * gpt.width as u64);
-        let heads = gpt.heads.div_ceil(run.axes.tensor) as u64;
-        bytes += 4 * e * rows + e * tokens * heads;
+    let [mix, _] = gpt.columns(run.axes.tensor);
+    let bytes = run.precision.bytes() * tokens * (qkv + mix as u64 + ff);
+    match run.flash {
+        true => bytes,
+        false => {
+            let heads = gpt.heads.div_ceil(run.axes.tensor) as u64;
+            let scores = (tokens * gpt.sequence as u64).saturating_mul(each * heads);
+            bytes.saturating_add(scores)
+        }
     }
-    if !run.flash {
-        let heads = gpt.heads.div_ceil(run.axes.tensor) as u64;
-        let each = if dropout { 2 * e + 1 } else { e };
-        let scores = (tokens * gpt.sequence as u64).saturating_mul(each * heads);
-        bytes = bytes.saturating_add(scores);
-    }
-    bytes
 }
 
-/// An estimate of W. On the public log it is 708 of the measured 1010 MiB, 1 % of the peak.
-fn estimate(gpt: &Gpt, run: &Run, i: usize) -> Working {
-    let e = run.precision.bytes();
-    let tokens = run.tokens(gpt) as u64;
-    let [qkv, ff] = cut(gpt, run);
-    let inside = match run.policy {
-        Policy::Deepspeed => 4 * residual(gpt, run) + e * tokens * (qkv + ff),
-        // the cotangents around the first map of the last feed-forward block, whose output is let go,
-        // and the gradients of its weights and of the head
-        Policy::Advect => {
-            let f = gpt.hidden.div_ceil(run.axes.tensor) as u64;
-            let last = i + 1 == run.axes.pipeline;
-            let head = if last { table(gpt, run) } else { 0 };
-            let begun = 2 * gpt.width as u64 * f + f + head;
-            2 * residual(gpt, run) + e * (tokens * f + begun)
-        }
-    };
-    let again = match run.recompute {
-        Recompute::Full => kept(gpt, run),
-        Recompute::None => 0,
-    };
-    let mut working = Working {
-        layer: again.saturating_add(inside),
-        ..Working::default()
-    };
-    if i + 1 == run.axes.pipeline {
-        let each = match run.policy {
-            Policy::Deepspeed if e == 2 => e + 4 + e,
-            _ => 3 * e,
-        };
-        working.head = each * tokens * gpt.vocabulary.div_ceil(run.axes.tensor) as u64;
-        if run.policy == Policy::Advect {
-            // logits and their cotangent, the last norm, and what rows are scaled by
-            let v = gpt.vocabulary.div_ceil(run.axes.tensor) as u64;
-            working.head = e * tokens * (2 * v + 5) + 2 * residual(gpt, run);
-            // the head is done before a layer begins
-            match working.head > working.layer {
-                true => working.layer = 0,
-                false => working.head = 0,
-            }
-        }
+/// Keys and values of all positions, which context ranks gather, bytes.
+fn keys(gpt: &Gpt, run: &Run) -> u64 {
+    let [_, kv] = gpt.columns(run.axes.tensor);
+    match run.axes.context {
+        1 => 0,
+        _ => 2 * run.precision.bytes() * (run.micro * gpt.sequence * kv) as u64,
     }
-    if run.sequence && run.axes.tensor > 1 {
-        working.gathered += e * tokens * gpt.width as u64;
-    }
-    if run.axes.context > 1 {
-        let [_, kv] = gpt.columns(run.axes.tensor);
-        working.gathered += 2 * e * (run.micro * gpt.sequence * kv) as u64;
-    }
-    if run.policy == Policy::Advect && matches!(run.sharding(), 1 | 2) {
-        working.gathered += e * parameters(gpt, run, i);
-    }
-    if borrows(gpt, run, i) {
-        working.gathered += e * table(gpt, run);
-    }
-    if run.sharding() == 3 {
-        // the layer in work, the one that comes next, and the gradient of the first
-        working.gathered += 3 * e * gpt.layer(run.axes.tensor);
-    }
-    working
 }
 
 #[cfg(test)]
@@ -407,7 +273,7 @@ mod tests {
             stages(&gpt, &run, None).unwrap()[3].fixed()
         };
         // pieces are stored from the first stage on; what is gathered for use is in the working set
-        assert_eq!([0, 1, 2, 3].map(ours), [8 * n, 5 * n, 4 * n, 4 * n]);
+        assert_eq!([0, 1, 2, 3].map(ours), [16 * n, 10 * n, 8 * n, 8 * n]);
     }
 
     /// Moments in flight follow the schedule: GPipe holds all, 1F1B fewer on every stage than on
@@ -460,13 +326,19 @@ mod tests {
             ..recipe_175b()
         };
         let sbh = 2048 * 12288;
-        assert_eq!(kept(&gpt, &run), sbh * (10 + 24 / 4) + 5 * 24 * 2048 * 2048);
+        assert_eq!(
+            deepspeed::kept(&gpt, &run),
+            sbh * (10 + 24 / 4) + 5 * 24 * 2048 * 2048
+        );
         let flash = Run {
             flash: true,
             ..run.clone()
         };
         let mut halved = flash.clone();
         halved.axes.context = 2;
-        assert_eq!(2 * kept(&gpt, &halved), kept(&gpt, &flash));
+        assert_eq!(
+            2 * deepspeed::kept(&gpt, &halved),
+            deepspeed::kept(&gpt, &flash)
+        );
     }
 }

@@ -1,0 +1,127 @@
+//! Memory as this program stores it, which a counting allocator measures (`tests/tests/memory.rs`).
+//!
+//! Every worker stores its pieces of parameters, of their gradients and of both moments, and gathers what it
+//! uses of them. While micro-batches are summed, the gradients of one of them wait for their place in the
+//! sum, whose order is fixed: all of them where a worker goes through its layers without a message, and those
+//! of one operator where messages between workers give sums their turn.
+
+use super::{Memory, Working, columns, keys, layers, residual, share, table};
+use crate::planner::model::Gpt;
+use crate::planner::run::{Recompute, Run};
+use crate::planner::simulate::Limit;
+
+pub(super) fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize) -> Memory {
+    let e = run.precision.learned();
+    let n = parameters(gpt, run, i);
+    let gradients = e * share(run, 2, n);
+    // both uses of a tied table have their part of its gradient
+    let ends = run.rank(gpt, i);
+    let twice = match gpt.tied && ends.first && ends.last {
+        true => e * table(gpt, run),
+        false => 0,
+    };
+    let exchanges = run.axes.tensor > 1 || run.axes.context > 1;
+    let sum = if m > 1 { gradients } else { 0 };
+    let waiting = match (m > 1, run.sharding()) {
+        // reduced at every micro-batch: whole until the others have taken their pieces
+        (true, 2) if !exchanges => e * n + twice,
+        (_, 2) => twice,
+        (true, 3) => e * (gpt.width * gpt.hidden.div_ceil(run.axes.tensor)) as u64,
+        (true, _) if !exchanges => gradients + twice,
+        _ => 0,
+    };
+    Memory {
+        stage: i,
+        parameters: n,
+        weights: e * share(run, 1, n),
+        gradients,
+        waiting,
+        early: sum + waiting,
+        // a run lets go of them with the step
+        averaged: 0,
+        optimizer: 2 * e * share(run, 1, n),
+        moments: Limit::of(run.schedule, run.axes.pipeline, i, m).held,
+        moment: layers(gpt, run, i, kept(gpt, run)),
+        working: working(gpt, run, i),
+        bucket: 0,
+    }
+}
+
+/// Whether a rank uses the table of another as its head.
+fn borrows(gpt: &Gpt, run: &Run, i: usize) -> bool {
+    let ends = run.rank(gpt, i);
+    gpt.tied && ends.last && !ends.first
+}
+
+/// Parameters that rank `i` stores and has gradients of: a tied table is stored at the first, which sends the
+/// last a copy for every step.
+fn parameters(gpt: &Gpt, run: &Run, i: usize) -> u64 {
+    let all = gpt.parameters(run.rank(gpt, i), run.axes.tensor, false);
+    match borrows(gpt, run, i) {
+        true => all - table(gpt, run),
+        false => all,
+    }
+}
+
+/// What one layer keeps for its backward if nothing is recomputed, bytes: inputs of both norms and, gathered
+/// where positions are cut, what they give; mean and deviation of their rows; the logarithm of the sum of
+/// each head; and what tensor ranks cut.
+fn kept(gpt: &Gpt, run: &Run) -> u64 {
+    // statistics of rows are in single precision beside halves
+    let e = run.precision.learned();
+    let gathered = if run.sequence { run.axes.tensor } else { 1 } as u64;
+    let stream = residual(gpt, run);
+    let rows = stream / (run.precision.bytes() * gpt.width as u64);
+    let heads = gpt.heads.div_ceil(run.axes.tensor) as u64;
+    let bytes = 2 * stream + 2 * gathered * stream;
+    let bytes = bytes + e * (4 * rows + run.tokens(gpt) as u64 * heads);
+    bytes.saturating_add(columns(gpt, run, run.precision.bytes()))
+}
+
+/// What is alive only inside of a pass: either the cotangents around the first map of the last feed-forward
+/// block, whose output is let go, and the gradients of its weights and of the head; or logits and their
+/// cotangent, the last norm, and what rows are scaled by.
+fn working(gpt: &Gpt, run: &Run, i: usize) -> Working {
+    let (flows, e) = (run.precision.bytes(), run.precision.learned());
+    let tokens = run.tokens(gpt) as u64;
+    let (h, stream) = (gpt.width as u64, residual(gpt, run));
+    let f = gpt.hidden.div_ceil(run.axes.tensor) as u64;
+    let v = gpt.vocabulary.div_ceil(run.axes.tensor) as u64;
+    let again = match run.recompute {
+        Recompute::Full => kept(gpt, run),
+        Recompute::None => 0,
+    };
+    let last = i + 1 == run.axes.pipeline;
+    let begun = 2 * h * f + f + if last { table(gpt, run) } else { 0 };
+    let layer = again.saturating_add(2 * stream + flows * tokens * f + e * begun);
+    let head = match last {
+        true => tokens * (2 * flows * v + 5 * e) + 2 * stream,
+        false => 0,
+    };
+    let mut gathered = keys(gpt, run);
+    if run.sequence {
+        gathered += stream;
+    }
+    gathered += match run.sharding() {
+        1 | 2 => e * parameters(gpt, run, i),
+        // the largest that is used
+        3 => e * (h * f).max(if head > layer { table(gpt, run) } else { 0 }),
+        _ => 0,
+    };
+    if borrows(gpt, run, i) {
+        gathered += e * table(gpt, run);
+    }
+    // the head is done before a layer begins
+    match head > layer {
+        true => Working {
+            layer: 0,
+            head,
+            gathered,
+        },
+        false => Working {
+            layer,
+            head: 0,
+            gathered,
+        },
+    }
+}
