@@ -5,7 +5,7 @@
 //! sum, whose order is fixed: all of them where a worker goes through its layers without a message, and those
 //! of one operator where messages between workers give sums their turn.
 
-use super::{Memory, Working, columns, keys, layers, residual, share, table};
+use super::{Memory, Working, between, columns, keys, layers, residual, share, table};
 use crate::planner::model::Gpt;
 use crate::planner::run::{Recompute, Run};
 use crate::planner::simulate::Limit;
@@ -30,6 +30,22 @@ pub(super) fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize) -> Memory {
         (true, _) if !exchanges => gradients + twice,
         _ => 0,
     };
+    let (layers, layer) = (layers(gpt, run, i), between(gpt, run, kept(gpt, run)));
+    // gradients that are not added to a sum at once take the place of what layers had kept
+    let growing = match m > 1 && (exchanges || run.sharding() >= 2) {
+        true => 0,
+        false => {
+            let gained = e * share(run, 2, gpt.layer(run.axes.tensor));
+            let gained = (layers.saturating_sub(1)).saturating_mul(gained.saturating_sub(layer));
+            // the output of the function of the last block has been let go; of what is recomputed, one end of
+            // the layer is there anyhow
+            let f = gpt.hidden.div_ceil(run.axes.tensor) as u64;
+            gained.saturating_sub(match run.recompute {
+                Recompute::None => run.precision.bytes() * run.tokens(gpt) as u64 * f,
+                Recompute::Full => residual(gpt, run),
+            })
+        }
+    };
     Memory {
         stage: i,
         parameters: n,
@@ -37,11 +53,12 @@ pub(super) fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize) -> Memory {
         gradients,
         waiting,
         early: sum + waiting,
+        growing,
         // a run lets go of them with the step
         averaged: 0,
         optimizer: 2 * e * share(run, 1, n),
         moments: Limit::of(run.schedule, run.axes.pipeline, i, m).held,
-        moment: layers(gpt, run, i, kept(gpt, run)),
+        moment: layers.saturating_mul(layer),
         working: working(gpt, run, i),
         bucket: 0,
     }
@@ -93,9 +110,18 @@ fn working(gpt: &Gpt, run: &Run, i: usize) -> Working {
     };
     let last = i + 1 == run.axes.pipeline;
     let begun = 2 * h * f + f + if last { table(gpt, run) } else { 0 };
-    let layer = again.saturating_add(2 * stream + flows * tokens * f + e * begun);
+    // between halves, operators widen what they work on: of a map with a function x, its cotangent, weights, both
+    // sides of the function and what comes back; of a loss the logits and what comes back
+    let [wide, wide_head] = match flows < e {
+        true => [
+            e * (h * f + 3 * tokens * f) + 3 * stream,
+            3 * flows * tokens * v,
+        ],
+        false => [0, 0],
+    };
+    let layer = again.saturating_add(2 * stream + flows * tokens * f + e * begun + wide);
     let head = match last {
-        true => tokens * (2 * flows * v + 5 * e) + 2 * stream,
+        true => tokens * (2 * flows * v + 5 * e) + 2 * stream + wide_head,
         false => 0,
     };
     let mut gathered = keys(gpt, run);

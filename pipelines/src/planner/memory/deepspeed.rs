@@ -6,7 +6,7 @@
 //! log of 175B on 128 GCDs to the rounding of the log. Layers that are not recomputed hold $sbh(10
 //! + 24/t + 5as/ht)$: Korthikanti et al. (2022).
 
-use super::{Memory, Working, columns, cut, keys, layers, residual, share};
+use super::{Memory, Working, between, columns, cut, keys, layers, residual, share};
 use crate::planner::model::Gpt;
 use crate::planner::run::{Recompute, Run};
 use crate::planner::simulate::Limit;
@@ -37,10 +37,13 @@ pub(super) fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize) -> Memory {
         gradients,
         waiting: 0,
         early: gradients,
+        growing: 0,
         averaged: e * share(run, 1, n),
         optimizer: state * share(run, 1, n),
         moments: Limit::of(run.schedule, run.axes.pipeline, i, m).held,
-        moment: layers(gpt, run, i, kept(gpt, run)).saturating_add(sent),
+        // scores of a long sequence that are kept may be more than can be counted
+        moment: (layers(gpt, run, i).saturating_mul(between(gpt, run, kept(gpt, run))))
+            .saturating_add(sent),
         working: working(gpt, run, i),
         bucket: match run.sharding() {
             0 => 0,

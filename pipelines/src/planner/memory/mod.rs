@@ -53,6 +53,9 @@ pub struct Memory {
     pub waiting: u64,
     /// Gradients that are there when the activations are the most.
     pub early: u64,
+    /// What is more when the first layer is gone back through than when the last is: gradients of layers in
+    /// place of what they had kept.
+    pub growing: u64,
     /// Copies and moments of the optimizer.
     pub optimizer: u64,
     /// Most moments in flight.
@@ -84,7 +87,7 @@ impl Memory {
     /// The most at any time.
     pub fn peak(&self) -> u64 {
         let inside = self.activations().saturating_add(self.working.total());
-        let inside = inside.saturating_add(self.early);
+        let inside = inside.saturating_add(self.early + self.growing);
         let after = self.gradients.saturating_add(self.waiting);
         let after = after.saturating_add(self.bucket);
         (self.weights + self.optimizer).saturating_add(inside.max(after))
@@ -146,18 +149,19 @@ fn table(gpt: &Gpt, run: &Run) -> u64 {
     (gpt.vocabulary.div_ceil(run.axes.tensor) * gpt.width) as u64
 }
 
-/// Bytes of all layers of the largest virtual stage of rank `i` in one moment, if nothing but their inputs
-/// survives what is recomputed, and `kept` bytes a layer otherwise.
-fn layers(gpt: &Gpt, run: &Run, i: usize, kept: u64) -> u64 {
+/// Layers of the largest virtual stage of rank `i`.
+fn layers(gpt: &Gpt, run: &Run, i: usize) -> u64 {
     let own = (i..run.stages()).step_by(run.axes.pipeline);
-    let layers = own.map(|k| run.layers(gpt, k)).max().unwrap_or(0) as u64;
-    let layer = match run.recompute {
+    own.map(|k| run.layers(gpt, k)).max().unwrap_or(0) as u64
+}
+
+/// What a layer holds between its passes, bytes: its input if it is recomputed, otherwise `kept`.
+fn between(gpt: &Gpt, run: &Run, kept: u64) -> u64 {
+    match run.recompute {
         // the gradient of weights needs what was recomputed for that of the input: kept until W
         Recompute::Full if !run.schedule.splits_backward() => residual(gpt, run),
         _ => kept,
-    };
-    // scores of a long sequence that are kept may be more than can be counted
-    layers.saturating_mul(layer)
+    }
 }
 
 /// The residual stream of one micro-batch on one worker, bytes.
