@@ -1,21 +1,21 @@
 //! cargo run --release --example energy_and_forces
-//! last line: force error 1.2013 before training, 0.0217 after 300 steps on 2 workers
+//! last line: step 299: force error 0.0246
 //!
 //! A potential of pairs as a small network, trained on forces F = −∂E/∂x. Nobody writes an adjoint: the
 //! function is recorded, and the loss is swept through the sweep that gave the forces.
 
-use std::cell::RefCell;
 use std::error::Error;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use advect_engine::graph::{Site, Streams};
 use advect_engine::source::tensors;
-use advect_engine::{DType, Data, Fabric, Graph, Layout, Mesh, Placement, Result, Spec, Tick};
+use advect_engine::{
+    DType, Data, EngineError, Fabric, Graph, Layout, Mesh, Placement, Result, Spec, Tick,
+};
 use advect_operators::OperatorError;
 use advect_operators::local::{Cut, Device, Function, Handle, Local, RowLayouts, Tape, Tensor};
 use advect_operators::training::{
-    Control, Initial, Method, Parameter, Recipe, Report, Schedule, Trainable,
+    Control, Initial, Method, Parameter, Recipe, Schedule, Trainable,
 };
 use timely::dataflow::operators::{Inspect, Probe};
 
@@ -23,12 +23,10 @@ type Made<T> = std::result::Result<T, OperatorError>;
 
 const MOLECULES: usize = 64;
 const ATOMS: usize = 5;
-const RADIAL: usize = 8;
-const HIDDEN: usize = 16;
 const STEPS: u64 = 300;
 
-/// Forces `[molecules, atoms, 3]` at x, of the energy ½ Σ φ(r²) over all pairs of a molecule. An atom and
-/// itself are a pair that has an energy and no force.
+/// Forces at positions x, both `[molecules, atoms, 3]`, of the energy ½ Σ φ(r²) over all pairs of a molecule.
+/// An atom and itself are a pair that has an energy and no force.
 fn forces(
     tape: &mut Tape,
     x: Handle,
@@ -50,8 +48,8 @@ fn forces(
 /// φ as it is learned: W and v on Gaussians of the distance, `[…, 1]` to `[…, 1]`.
 fn network(tape: &mut Tape, square: Handle, w: Handle, v: Handle) -> Made<Handle> {
     let mut radial = Vec::new();
-    for n in 0..RADIAL {
-        let scaled = tape.affine(square, -4.0 * 0.6_f64.powi(n as i32), 0.0)?;
+    for n in 0..8 {
+        let scaled = tape.affine(square, -4.0 * 0.6_f64.powi(n), 0.0)?;
         radial.push(tape.exp(scaled)?);
     }
     let radial = tape.concat(&radial, 3)?;
@@ -60,23 +58,19 @@ fn network(tape: &mut Tape, square: Handle, w: Handle, v: Handle) -> Made<Handle
     tape.matmul(hidden, v)
 }
 
-/// Positions and forces F₀ `[molecules, atoms, 3]`, W `[radial, hidden]` and v `[hidden, 1]` to the sum of
+/// Positions and forces F₀ `[molecules, atoms, 3]`, W `[8, hidden]` and v `[hidden, 1]` to the sum of
 /// (F − F₀)² and the number of its terms, both `[]`. Molecules may be cut.
 #[derive(Debug)]
 struct ForceLoss;
 
 impl Function for ForceLoss {
-    fn name(&self) -> &str {
-        "ForceLoss"
-    }
-
     fn inputs(&self) -> usize {
         4
     }
 
     fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let cuts = [Cut::Rows(0), Cut::Rows(0), Cut::Whole, Cut::Whole];
-        let layouts = RowLayouts::try_new(self.name(), inputs, &cuts)?;
+        let layouts = RowLayouts::try_new("ForceLoss", inputs, &cuts)?;
         let sum = Spec::new([], inputs[0].dtype, layouts.sum());
         Ok(vec![sum.clone(), sum])
     }
@@ -93,11 +87,10 @@ impl Function for ForceLoss {
     }
 }
 
-/// Atoms at random, and the forces of φ(s) = (1 − exp(1 − s))², Morse's potential of s = r².
+/// Atoms spread over a box, and the forces of φ(s) = (1 − exp(1 − s))², Morse's potential of s = r².
 fn molecules() -> Made<[Data; 2]> {
-    let random =
-        (0..MOLECULES * ATOMS * 3).map(|i| 2.0 * (i as f64 * 0.618_033_988_75).fract().powi(2));
-    let x: Vec<f64> = random.collect();
+    let spread = |i: usize| 2.0 * (i as f64 * 0.618_033_988_75).fract().powi(2);
+    let x: Vec<f64> = (0..MOLECULES * ATOMS * 3).map(spread).collect();
     let mut tape = Tape::new();
     let at = Tensor::from_slice(&x, (MOLECULES, ATOMS, 3), &Device::Cpu)?;
     let at = tape.input("positions", &at);
@@ -120,8 +113,8 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     let inputs = [
         graph.input("positions", cut.clone())?,
         graph.input("forces", cut.clone())?,
-        graph.parameter("w", whole([RADIAL, HIDDEN]))?,
-        graph.parameter("v", whole([HIDDEN, 1]))?,
+        graph.parameter("w", whole([8, 16]))?,
+        graph.parameter("v", whole([16, 1]))?,
     ];
     let made = graph.apply_all("force loss", Arc::new(Local::new(ForceLoss)), &inputs)?;
     graph.output("loss", made[0])?;
@@ -151,8 +144,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         ("forces", cut.cut(&mesh, 0, &f)?),
     ];
     let said = Fabric::Threads(2).run(move |worker, context| {
-        let reports: Rc<RefCell<Vec<Report>>> = Rc::default();
-        let heard = Rc::clone(&reports);
+        let first = context.index == 0;
         let probe = worker.dataflow::<Tick, _, _>(|scope| {
             let mut inputs = Streams::new();
             for (name, pieces) in &pieces {
@@ -160,20 +152,18 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
                 let all = (0..STEPS).map(|step| (Tick::new(step, 0), piece.clone()));
                 inputs.insert((*name).to_owned(), tensors(scope, name, all.collect()));
             }
-            let trained = trainable.wire(scope, inputs, &recipe, Control::default());
-            let seen = trained.map(|t| t.reports.inspect(move |r| heard.borrow_mut().push(*r)));
-            seen.map(|seen| seen.probe().0).map_err(|e| e.to_string())
-        })?;
+            let trained = trainable.wire(scope, inputs, &recipe, Control::default())?;
+            let seen = trained.reports.inspect(move |report| {
+                let (step, error) = (report.step, report.loss.sqrt());
+                if first && (step % 100 == 0 || step + 1 == STEPS) {
+                    println!("step {step:3}: force error {error:.4}");
+                }
+            });
+            Ok::<_, EngineError>(seen.probe().0)
+        });
+        let probe = probe.map_err(|e| e.to_string())?;
         context.drive(worker, || !probe.done());
-        Ok::<_, String>(reports.take())
+        Ok::<_, String>(())
     })?;
-    for reports in said.into_iter().take(1) {
-        let errors: Vec<f64> = reports?.iter().map(|r| r.loss.sqrt()).collect();
-        if let [before, .., after] = errors[..] {
-            println!(
-                "force error {before:.4} before training, {after:.4} after {STEPS} steps on 2 workers"
-            );
-        }
-    }
-    Ok(())
+    Ok(said.into_iter().collect::<std::result::Result<_, _>>()?)
 }

@@ -183,17 +183,13 @@ struct Network {
 }
 
 impl Function for Network {
-    fn name(&self) -> &str {
-        "Network"
-    }
-
     fn inputs(&self) -> usize {
         3
     }
 
     fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let cuts = [Cut::Rows(0), Cut::Whole, Cut::Whole];
-        let layouts = RowLayouts::try_new(self.name(), inputs, &cuts)?;
+        let layouts = RowLayouts::try_new("Network", inputs, &cuts)?;
         let shape = [inputs[0].shape[0], inputs[2].shape[1]];
         Ok(vec![Spec::new(shape, inputs[0].dtype, layouts.rows(0))])
     }

@@ -112,10 +112,6 @@ impl PairPotential {
 }
 
 impl Function for PairPotential {
-    fn name(&self) -> &str {
-        "PairPotential"
-    }
-
     fn inputs(&self) -> usize {
         5
     }
@@ -128,7 +124,7 @@ impl Function for PairPotential {
             Cut::Whole,
             Cut::Whole,
         ];
-        let layouts = RowLayouts::try_new(self.name(), inputs, &cuts)?;
+        let layouts = RowLayouts::try_new("PairPotential", inputs, &cuts)?;
         let forces = inputs[0].with_layout(layouts.sum());
         Ok(vec![Spec::new([1], inputs[0].dtype, layouts.sum()), forces])
     }
@@ -156,17 +152,13 @@ fn hidden(tape: &mut Tape, inputs: &[Handle]) -> Recorded {
 }
 
 impl Function for Perceptron {
-    fn name(&self) -> &str {
-        "Perceptron"
-    }
-
     fn inputs(&self) -> usize {
         4
     }
 
     fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let cuts = [Cut::Rows(0), Cut::Whole, Cut::Whole, Cut::Whole];
-        let layouts = RowLayouts::try_new(self.name(), inputs, &cuts)?;
+        let layouts = RowLayouts::try_new("Perceptron", inputs, &cuts)?;
         let dtype = inputs[0].dtype;
         let m = inputs[3].shape[1];
         let mut shape = inputs[0].shape.clone();
@@ -197,17 +189,13 @@ impl Function for Perceptron {
 struct PlainAttention;
 
 impl Function for PlainAttention {
-    fn name(&self) -> &str {
-        "PlainAttention"
-    }
-
     fn inputs(&self) -> usize {
         3
     }
 
     fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let mend = "cut all three by samples or heads, or keep all Same";
-        let layout = layout(self.name(), inputs, mend, |on| {
+        let layout = layout("PlainAttention", inputs, mend, |on| {
             let known = [S0, S1, SAME].contains(&on[0]);
             (known && on.iter().all(|p| *p == on[0])).then_some(on[0])
         })?;
@@ -229,10 +217,6 @@ impl Function for PlainAttention {
 struct Doubled;
 
 impl Function for Doubled {
-    fn name(&self) -> &str {
-        "Doubled"
-    }
-
     fn inputs(&self) -> usize {
         1
     }

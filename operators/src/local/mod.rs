@@ -16,7 +16,7 @@
 //! | `operation` | the primitive operations, forward |
 //! | `cotangent` | what each does to a cotangent |
 //! | `verbs`, `rows` | the operations as a user writes them |
-//! | `sweep` | gradients, recorded or released |
+//! | `plan`, `sweep`, `mode` | gradients, recorded or released |
 //! | `remake` | segments whose inner values are made again |
 //! | `operator`, `layouts` | functions as operators on cut tensors |
 //!
@@ -26,6 +26,7 @@
 mod cotangent;
 mod layouts;
 mod ledger;
+mod mode;
 mod operation;
 mod operator;
 mod plan;

@@ -1,7 +1,7 @@
 //! Functions on a tape as operators.
 
 use std::cell::Cell;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 
 use advect_engine::graph::{Rows, Saved, Site};
 use advect_engine::{EngineError, Mesh, Operator, Result, Shard, Spec};
@@ -13,9 +13,6 @@ use crate::OperatorError;
 
 /// What one worker computes on its pieces, with the verbs of a [`Tape`].
 pub trait Function: Debug + Send + Sync {
-    /// What errors call it.
-    fn name(&self) -> &str;
-
     /// Number of inputs.
     fn inputs(&self) -> usize;
 
@@ -51,12 +48,19 @@ pub trait Function: Debug + Send + Sync {
 ///
 /// For outputs $y$, any $u$ and the sweep $g(u) = (\partial y/\partial x)^\top u$, the tangent is
 /// $(\partial g/\partial u)^\top \dot x = (\partial y/\partial x)\,\dot x$.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Local<F> {
     function: F,
     device: Device,
     /// The inputs that the graph keeps: all, or none where the tape is kept.
     again: Vec<usize>,
+}
+
+/// A graph shows the function.
+impl<F: Function> Debug for Local<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Debug::fmt(&self.function, f)
+    }
 }
 
 /// A function at one point.
@@ -97,6 +101,13 @@ impl<F: Function> Local<F> {
         }
     }
 
+    /// The type of the function, for errors.
+    fn called(&self) -> String {
+        let full = format!("{:?}", self.function);
+        let end = full.find([' ', '(', '{']).unwrap_or(full.len());
+        full[..end].to_owned()
+    }
+
     fn record(&self, site: &Site, inputs: &[Tensor]) -> Result<Recording> {
         let mut tape = Tape::new();
         let named = inputs.iter().enumerate();
@@ -110,7 +121,7 @@ impl<F: Function> Local<F> {
         if outputs.len() != site.outputs().len() {
             let why = format!(
                 "{} gave {} outputs and announced {}",
-                self.function.name(),
+                self.called(),
                 outputs.len(),
                 site.outputs().len()
             );
@@ -190,7 +201,7 @@ impl<F: Function> Operator for Local<F> {
     fn infer(&self, mesh: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let refuse = |why: String| {
             Err(EngineError::Operator {
-                operator: self.function.name().to_owned(),
+                operator: self.called(),
                 why,
             })
         };

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use candle_core::Tensor;
 
+use super::mode::{Mode, Recorded, Released};
 use super::operation::Operation;
 use super::plan::Plan;
 use super::remake::Segment;
@@ -195,146 +196,8 @@ impl Tape {
     }
 }
 
-/// How a sweep holds cotangents.
-trait Mode {
-    type Cotangent: Clone;
-    /// The cotangent as a value of the tape.
-    fn enter(tape: &mut Tape, cotangent: Self::Cotangent) -> Handle;
-    /// A value of the tape as a cotangent.
-    fn leave(tape: &Tape, of: Handle) -> Result<Self::Cotangent>;
-    /// Two cotangents that meet.
-    fn add(tape: &mut Tape, a: Self::Cotangent, b: &Self::Cotangent) -> Result<Self::Cotangent>;
-    /// The adjoint of a segment. Each input that is wanted begins with the sum that it has already, so that
-    /// additions have the order that they have without segments.
-    fn segment(
-        tape: &mut Tape,
-        segment: &Rc<Segment>,
-        inputs: &[Handle],
-        cotangents: &[Option<Self::Cotangent>],
-        wanted: Vec<(usize, Option<Self::Cotangent>)>,
-    ) -> Result<Vec<Self::Cotangent>>;
-    /// The sweep has passed node `at`; operations from `mark` on were its adjoint.
-    fn passed(tape: &mut Tape, at: usize, mark: usize);
-}
-
-/// Operations of the sweep stay on the tape.
-enum Recorded {}
-
-/// Operations of the sweep go, and so does every value that it has passed.
-enum Released {}
-
-impl Mode for Recorded {
-    type Cotangent = Handle;
-
-    fn enter(_: &mut Tape, cotangent: Handle) -> Handle {
-        cotangent
-    }
-
-    fn leave(_: &Tape, of: Handle) -> Result<Handle> {
-        Ok(of)
-    }
-
-    fn add(tape: &mut Tape, a: Handle, b: &Handle) -> Result<Handle> {
-        tape.add(a, *b)
-    }
-
-    /// It is a segment again, so that second derivatives keep as little.
-    fn segment(
-        tape: &mut Tape,
-        segment: &Rc<Segment>,
-        inputs: &[Handle],
-        cotangents: &[Option<Handle>],
-        wanted: Vec<(usize, Option<Handle>)>,
-    ) -> Result<Vec<Handle>> {
-        let (segment, count) = (Rc::clone(segment), inputs.len());
-        let (from, to, seeds) = ends(cotangents, wanted);
-        let all = [inputs, &seeds].concat();
-        tape.remake(&all, move |tape, all| {
-            let (inputs, seeds) = all.split_at(count);
-            let parts = segment.record(tape, inputs)?;
-            let from: Vec<Handle> = from.iter().map(|end| end.of(&parts, inputs)).collect();
-            let to: Vec<Handle> = to.iter().map(|&i| inputs[i]).collect();
-            tape.gradients(&from, seeds, &to)
-        })
-    }
-
-    fn passed(_: &mut Tape, _: usize, _: usize) {}
-}
-
-impl Mode for Released {
-    type Cotangent = Tensor;
-
-    fn enter(tape: &mut Tape, cotangent: Tensor) -> Handle {
-        tape.constant(&cotangent)
-    }
-
-    fn leave(tape: &Tape, of: Handle) -> Result<Tensor> {
-        tape.value(of).cloned()
-    }
-
-    fn add(_: &mut Tape, a: Tensor, b: &Tensor) -> Result<Tensor> {
-        Ok(a.add(b)?)
-    }
-
-    fn segment(
-        tape: &mut Tape,
-        segment: &Rc<Segment>,
-        inputs: &[Handle],
-        cotangents: &[Option<Tensor>],
-        wanted: Vec<(usize, Option<Tensor>)>,
-    ) -> Result<Vec<Tensor>> {
-        let (from, to, seeds) = ends(cotangents, wanted);
-        let again = segment.again(tape, inputs)?;
-        let from = from.iter().map(|end| end.of(&again.outputs, &again.inputs));
-        let (from, to): (Vec<_>, Vec<_>) = (
-            from.collect(),
-            to.iter().map(|&i| again.inputs[i]).collect(),
-        );
-        again.tape.sweep(&from, &seeds, &to)
-    }
-
-    fn passed(tape: &mut Tape, at: usize, mark: usize) {
-        tape.truncate(mark);
-        tape.release(at);
-    }
-}
-
-/// Where a cotangent enters a segment.
-enum End {
-    Part(usize),
-    Input(usize),
-}
-
-impl End {
-    fn of(&self, parts: &[Handle], inputs: &[Handle]) -> Handle {
-        match *self {
-            End::Part(part) => parts[part],
-            End::Input(input) => inputs[input],
-        }
-    }
-}
-
-/// Where cotangents enter a segment, which inputs are wanted, and the cotangents.
-fn ends<C: Clone>(
-    cotangents: &[Option<C>],
-    wanted: Vec<(usize, Option<C>)>,
-) -> (Vec<End>, Vec<usize>, Vec<C>) {
-    let (mut from, mut to, mut seeds) = (Vec::new(), Vec::new(), Vec::new());
-    for (part, cotangent) in cotangents.iter().enumerate() {
-        if let Some(cotangent) = cotangent {
-            from.push(End::Part(part));
-            seeds.push(cotangent.clone());
-        }
-    }
-    for (input, sum) in wanted {
-        to.push(input);
-        if let Some(sum) = sum {
-            from.push(End::Input(input));
-            seeds.push(sum);
-        }
-    }
-    (from, to, seeds)
-}
+/// What is done with a gradient that is complete: the tape, the place of its input, the gradient.
+type Emit<'a, C> = dyn FnMut(&Tape, usize, C) -> Result<()> + 'a;
 
 /// Goes through the list from the end.
 fn run<M: Mode>(
@@ -342,7 +205,7 @@ fn run<M: Mode>(
     plan: &Plan,
     seeds: Vec<(Handle, M::Cotangent)>,
     wanted: &[Handle],
-    ready: &mut dyn FnMut(&Tape, usize, M::Cotangent) -> Result<()>,
+    ready: &mut Emit<'_, M::Cotangent>,
 ) -> Result<()> {
     let end = seeds.iter().map(|(h, _)| h.0 + 1).max().unwrap_or(0);
     let mut held: Vec<Option<M::Cotangent>> = vec![None; end];

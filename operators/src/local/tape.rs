@@ -105,11 +105,6 @@ impl Tape {
         self.ledger.bytes()
     }
 
-    /// Number of values that are kept.
-    pub fn kept(&self) -> usize {
-        self.nodes.iter().filter(|n| n.value.is_some()).count()
-    }
-
     /// Number of operations, inputs included.
     pub fn len(&self) -> usize {
         self.nodes.len()
