@@ -35,7 +35,7 @@ impl Plan {
             at_once: Vec::new(),
         };
         for h in wanted {
-            plan.leads[h.0] = true;
+            plan.leads[h.0] = nodes[h.0].dtype.is_float();
         }
         for (at, node) in nodes.iter().enumerate().take(end) {
             plan.leads[at] |= (0..node.inputs.len()).any(|i| plan.follows(node, i));

@@ -50,6 +50,18 @@ fn cut_paths_are_seen_through_segments() -> Result<()> {
     Ok(())
 }
 
+/// Whole numbers have no gradient, whatever they become.
+#[test]
+fn cut_at_whole_numbers() -> Result<()> {
+    let mut tape = Tape::new();
+    let whole = tape.input("species", &Tensor::new(&[1_i64, 2], &Device::Cpu)?);
+    let real = tape.cast(whole, DType::F64)?;
+    let one = tape.ones_like(real)?;
+    let refused = tape.gradients(&[real], &[one], &[whole]);
+    assert!(matches!(refused, Err(OperatorError::NoPath { input }) if input == "species"));
+    Ok(())
+}
+
 /// What does not fit is refused with what was given, and nothing panics.
 #[test]
 fn cut_short_is_no_operation_that_does_not_fit() -> Result<()> {
