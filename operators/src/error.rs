@@ -39,6 +39,25 @@ pub enum OperatorError {
         expected: &'static str,
     },
 
+    // ---- local functions ----------------------------------------------------------------------
+    /// An operation on tensors was refused.
+    #[error("{operation}: {why}")]
+    Tensor {
+        /// The operation.
+        operation: &'static str,
+        /// What does not fit.
+        why: String,
+    },
+    /// A gradient would be zero only because nothing was computed from the input.
+    #[error(
+        "{input} has no gradient: no output depends on it; use it, do not ask for it, or ask for \
+         gradients that may be absent"
+    )]
+    NoPath {
+        /// The input.
+        input: String,
+    },
+
     // ---- numerics -----------------------------------------------------------------------------
     /// A dense factorization failed, which means that its input is not finite or not definite.
     #[error("{place}: the {size}x{size} matrix cannot be factorized; {mend}")]
@@ -86,6 +105,11 @@ impl OperatorError {
         })
     }
 
+    /// [`OperatorError::Tensor`].
+    pub(crate) fn tensor(operation: &'static str, why: String) -> Self {
+        Self::Tensor { operation, why }
+    }
+
     /// [`OperatorError::Parameter`] with the value printed.
     pub(crate) fn parameter(
         place: &'static str,
@@ -99,5 +123,11 @@ impl OperatorError {
             got: got.to_string(),
             expected,
         }
+    }
+}
+
+impl From<candle_core::Error> for OperatorError {
+    fn from(why: candle_core::Error) -> Self {
+        Self::tensor("a tensor", why.to_string())
     }
 }

@@ -43,6 +43,7 @@ pub fn catalogue() -> Result<Vec<Entry>> {
     all.extend(language()?);
     all.extend(observations()?);
     all.extend(models()?);
+    all.push(crate::local::laws::entry()?);
     Ok(all)
 }
 

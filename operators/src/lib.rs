@@ -5,6 +5,7 @@
 //! | [`models`] | small chaotic models with tangent-linear and adjoint |
 //! | [`attention`] | softmax attention as partials and what finishes them |
 //! | [`network`], [`loss`] | the parts of a neural network |
+//! | [`local`] | functions of candle tensors as operators, without a hand-written adjoint |
 //! | [`transformer`] | transformers as graphs, on meshes of any roles |
 //! | [`training`] | from a graph and batches to versions of its parameters |
 //! | [`laws`] | every differentiable operator with the cases that prove it |
@@ -18,6 +19,7 @@ pub mod attention;
 pub mod cycle;
 mod kernels;
 pub mod laws;
+pub mod local;
 pub mod loss;
 pub mod models;
 pub mod network;
