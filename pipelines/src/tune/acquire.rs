@@ -1,0 +1,90 @@
+//! What a trial is worth: how much it may improve on the best, and how likely it reaches its end.
+
+use super::surrogate::matern;
+
+/// Trials that are believed to have succeeded, and failed, before any has run.
+const BELIEVED: [f64; 2] = [0.9, 0.1];
+
+/// The density of the normal distribution.
+fn density(z: f64) -> f64 {
+    (-0.5 * z * z).exp() / (2.0 * std::f64::consts::PI).sqrt()
+}
+
+/// The part of the normal distribution below `z`.
+fn below(z: f64) -> f64 {
+    0.5 * libm::erfc(-z / std::f64::consts::SQRT_2)
+}
+
+/// How far a value of this mean and standard deviation is expected to lie below `best`, where above counts
+/// as 0: Močkus (1975), Jones et al. (1998).
+///
+/// ```
+/// use advect_pipelines::tune::acquire::improvement;
+/// // a value that is as good as the best on average improves by σ/√(2π)
+/// assert!((improvement(1.0, 0.5, 1.0) - 0.5 * 0.39894228).abs() < 1e-8);
+/// assert_eq!(improvement(1.0, 0.0, 1.25), 0.25);
+/// ```
+pub fn improvement(mean: f64, deviation: f64, best: f64) -> f64 {
+    let gain = best - mean;
+    if deviation <= 0.0 {
+        return gain.max(0.0);
+    }
+    let z = gain / deviation;
+    (gain * below(z) + deviation * density(z)).max(0.0)
+}
+
+/// The chance that a trial at `point` reaches its end: every trial votes by how near it was, and beliefs
+/// stand where none is near.
+pub fn chance<'a>(point: &[f64], ended: impl Iterator<Item = (&'a [f64], bool)>) -> f64 {
+    let [mut good, mut bad] = BELIEVED;
+    for (other, succeeded) in ended {
+        let square: f64 = point.iter().zip(other).map(|(x, y)| (x - y).powi(2)).sum();
+        let vote = matern(square.sqrt());
+        match succeeded {
+            true => good += vote,
+            false => bad += vote,
+        }
+    }
+    good / (good + bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The formula is the integral that it stands for.
+    #[test]
+    fn improvement_is_the_integral() {
+        for (mean, deviation, best) in [
+            (0.0, 1.0, 0.0),
+            (0.3, 0.2, 0.1),
+            (-1.0, 0.5, 0.2),
+            (2.0, 0.7, 0.0),
+        ] {
+            let (steps, wide) = (200_000, 12.0);
+            let width = 2.0 * wide * deviation / f64::from(steps);
+            let at =
+                |i: i32| mean + deviation * wide * (2.0 * f64::from(i) / f64::from(steps) - 1.0);
+            let integral: f64 = (0..=steps)
+                .map(|i| {
+                    let value = at(i);
+                    let z = (value - mean) / deviation;
+                    (best - value).max(0.0) * density(z) / deviation * width
+                })
+                .sum();
+            let formula = improvement(mean, deviation, best);
+            assert!((formula - integral).abs() < 1e-7, "{formula} {integral}");
+        }
+    }
+
+    /// A failure makes its neighbours less likely, a success more, and neither says much of what is far.
+    #[test]
+    fn neighbours_vote() {
+        let (here, beside, far) = ([0.0, 0.0], [1.0, 0.0], [9.0, 9.0]);
+        let after = |at: &[f64], good: bool| chance(at, [(&here[..], good)].into_iter());
+        assert_eq!(chance(&here, std::iter::empty()), 0.9);
+        assert!(after(&here, false) < after(&beside, false));
+        assert!(after(&beside, false) < 0.75 && after(&beside, true) > 0.9);
+        assert!((after(&far, false) - 0.9).abs() < 1e-6);
+    }
+}
