@@ -67,7 +67,14 @@ fn lines(here: &Path) -> Vec<String> {
 #[test]
 fn search_go_on_and_run_the_best() {
     let here = tempfile::tempdir().unwrap();
-    let steps = ["--set", "training.steps=4", "--set", "validation.samples=1"];
+    let steps = [
+        "--steps",
+        "3",
+        "--set",
+        "training.steps=4",
+        "--set",
+        "validation.samples=1",
+    ];
     let (code, text, error) = advect(
         here.path(),
         &tune(&[&steps[..], &["--trials", "2"]].concat()),
@@ -137,7 +144,7 @@ fn search_go_on_and_run_the_best() {
 #[test]
 fn a_trial_that_fails_is_data() {
     let here = tempfile::tempdir().unwrap();
-    let words = tune(&["--trials", "2", "--trial-limit", "1ms"]);
+    let words = tune(&["--steps", "3", "--trials", "2", "--trial-limit", "1ms"]);
     let (code, text, error) = advect(here.path(), &words);
     assert_eq!(code, Some(1), "{text}{error}");
     let kept = lines(here.path());

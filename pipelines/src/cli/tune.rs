@@ -52,10 +52,11 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<()> {
     }
     let candidates = enumerate(&job, &machine, ask.workers, ask.candidates)?;
     if candidates.tried.is_empty() {
-        let refused = candidates.refused.len();
         let why = format!(
-            "none of {} configurations can run, {refused} of them for want of memory",
-            refused + candidates.impossible
+            "no configuration can run: {} do not fit the memory, {} do not divide the batch, the layers or \
+             the positions, or lack the precision",
+            candidates.refused.len(),
+            candidates.impossible
         );
         let mend = "give fewer workers, a samples.step that they divide, or a smaller model";
         return Err(usage(&format!("--workers {}", ask.workers), &why, mend));

@@ -1,9 +1,4 @@
-//! What a trial is worth: how much it may improve on the best, and how likely it reaches its end.
-
-use super::surrogate::matern;
-
-/// Trials that are believed to have succeeded, and failed, before any has run.
-const BELIEVED: [f64; 2] = [0.9, 0.1];
+//! What a trial is worth: how much it may improve on the best.
 
 /// The density of the normal distribution.
 fn density(z: f64) -> f64 {
@@ -33,21 +28,6 @@ pub fn improvement(mean: f64, deviation: f64, best: f64) -> f64 {
     (gain * below(z) + deviation * density(z)).max(0.0)
 }
 
-/// The chance that a trial at `point` reaches its end: every trial votes by how near it was, and beliefs
-/// stand where none is near.
-pub fn chance<'a>(point: &[f64], ended: impl Iterator<Item = (&'a [f64], bool)>) -> f64 {
-    let [mut good, mut bad] = BELIEVED;
-    for (other, succeeded) in ended {
-        let square: f64 = point.iter().zip(other).map(|(x, y)| (x - y).powi(2)).sum();
-        let vote = matern(square.sqrt());
-        match succeeded {
-            true => good += vote,
-            false => bad += vote,
-        }
-    }
-    good / (good + bad)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,16 +55,5 @@ mod tests {
             let formula = improvement(mean, deviation, best);
             assert!((formula - integral).abs() < 1e-7, "{formula} {integral}");
         }
-    }
-
-    /// A failure makes its neighbours less likely, a success more, and neither says much of what is far.
-    #[test]
-    fn neighbours_vote() {
-        let (here, beside, far) = ([0.0, 0.0], [1.0, 0.0], [9.0, 9.0]);
-        let after = |at: &[f64], good: bool| chance(at, [(&here[..], good)].into_iter());
-        assert_eq!(chance(&here, std::iter::empty()), 0.9);
-        assert!(after(&here, false) < after(&beside, false));
-        assert!(after(&beside, false) < 0.75 && after(&beside, true) > 0.9);
-        assert!((after(&far, false) - 0.9).abs() < 1e-6);
     }
 }

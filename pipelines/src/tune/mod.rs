@@ -9,7 +9,8 @@
 //! | [`candidates`] | what is tried, and what is refused before it runs |
 //! | [`translate`] | a configuration of the planner as settings of a run |
 //! | [`surrogate`] | the Gaussian process |
-//! | [`acquire`] | expected improvement, and the chance of success |
+//! | [`acquire`] | expected improvement |
+//! | [`chance`] | how likely a trial reaches its end |
 //! | [`search`] | which candidate is next; knows no processes |
 //! | [`trial`] | a short run as a child process |
 //! | [`metrics`] | what a trial measured |
@@ -19,6 +20,7 @@
 
 pub mod acquire;
 pub mod candidates;
+pub mod chance;
 pub mod journal;
 pub mod metrics;
 pub mod report;

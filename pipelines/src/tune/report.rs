@@ -103,11 +103,16 @@ pub fn verdict(records: &[Record], candidates: &Candidates) -> Option<String> {
         Some((r, _)) if r.trial == best.trial => {
             format!("the planner's first choice, {first}, is the best")
         }
-        Some((_, Verdict::Measured(own))) => format!(
-            "the planner's first choice, {first}, takes {:.2} times as long as the best, {}",
-            own.step / m.step,
-            best.configuration
-        ),
+        Some((_, Verdict::Measured(own))) => {
+            format!(
+                "the planner's first choice, {first}, takes {:.2} times as long as the best, {}",
+                own.step / m.step,
+                best.configuration
+            ) + match own.step / m.step - 1.0 < m.spread.max(own.spread) / 2.0 {
+                true => ": less than their steps differ among themselves, read them as equal",
+                false => "",
+            }
+        }
         Some((_, Verdict::Failed { why })) => {
             format!("the planner's first choice, {first}, failed: {why}")
         }

@@ -8,13 +8,14 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::acquire::{chance, improvement};
+use super::acquire::improvement;
+use super::chance::Votes;
 use super::surrogate::Posterior;
 
 /// Trials before the surrogate chooses.
 const STARTS: usize = 3;
 /// Trials that were measured before the search may end by itself.
-const ENOUGH: usize = 5;
+const ENOUGH: usize = 8;
 /// An expected improvement that is worth no trial, as a part of the time of a step.
 pub const LEAST: f64 = 0.005;
 
@@ -110,7 +111,14 @@ impl Search {
         }
         let Some((point, gain)) = self.choose(&left) else {
             // nothing was measured yet: the prediction is all there is
-            let hope = |p: &usize| self.points[*p].predicted / self.chance(*p);
+            let votes = self.votes();
+            let hope = |p: &usize| {
+                let Point {
+                    features,
+                    predicted,
+                } = &self.points[*p];
+                predicted / votes.chance(features)
+            };
             let first = left.into_iter().min_by(|a, b| hope(a).total_cmp(&hope(b)));
             return match first {
                 Some(point) => {
@@ -139,12 +147,13 @@ impl Search {
             })
     }
 
-    fn chance(&self, point: usize) -> f64 {
-        let ended = self.told.iter().map(|(other, outcome)| {
-            let features = self.points[*other].features.as_slice();
+    /// What trials that ended say of the chance of others.
+    fn votes(&self) -> Votes<'_> {
+        let ended = self.told.iter().map(|(point, outcome)| {
+            let features = self.points[*point].features.as_slice();
             (features, matches!(outcome, Outcome::Took(_)))
         });
-        chance(&self.points[point].features, ended)
+        Votes::new(ended.collect())
     }
 
     /// Of those that are left, the one that is worth most, and what it is worth; `None` if nothing was
@@ -174,10 +183,11 @@ impl Search {
             .zip(&believed)
             .map(|(p, (mean, _))| prior(*p) + mean);
         let best = times.fold(f64::INFINITY, f64::min);
+        let votes = self.votes();
         let worth = posterior.predict(&points(left)).into_iter().zip(left);
         let worth = worth.map(|((mean, deviation), p)| {
             let gain = improvement(prior(*p) + mean, deviation, best);
-            (*p, gain * self.chance(*p))
+            (*p, gain * votes.chance(features(p)))
         });
         // of equal ones the first
         worth.reduce(|a, b| if b.1 > a.1 { b } else { a })

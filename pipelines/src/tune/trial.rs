@@ -195,6 +195,7 @@ fn peak(process: u32) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::planner::recipes::recipe_22b;
 
     /// The error counts, wherever it stands; else the last line; nothing if nothing was said.
     #[test]
@@ -206,6 +207,55 @@ mod tests {
         assert_eq!(
             last_words(&"x".repeat(9999)).map(|w| w.len()),
             Some(LONGEST)
+        );
+    }
+
+    /// A program that cannot run the trial is a failure with its exit code and its last words, and one that
+    /// takes too long with the limit; neither is an error of the search.
+    #[test]
+    fn failures_have_reasons() {
+        let here = tempfile::tempdir().unwrap();
+        let mut common = Common {
+            // it knows no such arguments
+            program: "ls".into(),
+            pipeline: "language".to_owned(),
+            config: here.path().join("base.toml"),
+            short: Vec::new(),
+            steps: 3,
+            warm_up: 1,
+            limit: Duration::from_secs(60),
+            directory: here.path().join("trials"),
+        };
+        let run = recipe_22b();
+        let candidate = Candidate {
+            run,
+            threads: 1,
+            predicted: 1.0,
+            settings: Vec::new(),
+        };
+        let end = |common: &Common, number| {
+            let mut trial = Trial::start(common, number, 0, &candidate).unwrap();
+            loop {
+                if let Some(Verdict::Failed { why }) = trial.poll(common).unwrap() {
+                    return why;
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        let why = end(&common, 1);
+        assert!(why.starts_with("exit code ") && why.contains("ls"), "{why}");
+        // it writes forever
+        (common.program, common.limit) = ("yes".into(), Duration::from_millis(20));
+        common.pipeline = "--".to_owned();
+        let why = end(&common, 2);
+        assert_eq!(why, "stopped after 20ms, the limit of a trial");
+        common.program = here.path().join("none");
+        let error = Trial::start(&common, 3, 0, &candidate)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("cannot start") && error.contains("none"),
+            "{error}"
         );
     }
 }
