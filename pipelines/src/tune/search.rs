@@ -96,7 +96,7 @@ impl Search {
     }
 
     /// Chooses; what it says to try is in flight until its end is told.
-    pub fn next(&mut self) -> Next {
+    pub fn ask(&mut self) -> Next {
         let left = self.order.iter().copied().filter(|p| !self.taken(*p));
         let left: Vec<usize> = left.collect();
         if left.is_empty() {

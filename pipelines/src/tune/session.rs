@@ -224,7 +224,7 @@ impl<'a> Session<'a> {
                         false => break,
                     }
                 }
-                match self.search.next() {
+                match self.search.ask() {
                     Next::Try(place, _) => {
                         number += 1;
                         let candidate = &self.candidates[place];

@@ -69,7 +69,7 @@ impl Land {
         let (mut order, mut fewest) = (Vec::new(), parallel);
         while order.len() < most {
             while flying.len() < parallel {
-                match search.next() {
+                match search.ask() {
                     Next::Try(point, _) => {
                         let took = self.took(point);
                         let lasts = if took.is_finite() { took } else { 0.1 };
@@ -195,9 +195,9 @@ fn all_may_be_tried() {
     let (order, end, _) = all.searched(2, 1000, 1);
     assert_eq!((order.len(), end), (300, Some(End::All)));
     let mut alone = Search::new(Land::new(|_| false).points[..1].to_vec(), 1);
-    assert_eq!(alone.next(), Next::Try(0, None));
-    assert_eq!(alone.next(), Next::Wait);
+    assert_eq!(alone.ask(), Next::Try(0, None));
+    assert_eq!(alone.ask(), Next::Wait);
     alone.tell(0, Outcome::Took(1.0));
-    assert_eq!(alone.next(), Next::End(End::All));
-    assert_eq!(Search::new(Vec::new(), 1).next(), Next::End(End::All));
+    assert_eq!(alone.ask(), Next::End(End::All));
+    assert_eq!(Search::new(Vec::new(), 1).ask(), Next::End(End::All));
 }
