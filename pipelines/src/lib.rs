@@ -15,6 +15,7 @@
 //! | [`mod@bench`] | figures beside a reference |
 //! | [`data`] | data sets: origin, digest, licence |
 //! | [`planner`] | time and memory of distributed training before it runs |
+//! | [`tune`] | real short runs find the best configuration |
 //! | [`plot`] | maps and diagrams as PNG |
 
 pub mod assimilate;
@@ -32,6 +33,7 @@ pub mod plot;
 mod progress;
 pub mod registry;
 mod tensorboard;
+pub mod tune;
 pub mod twin;
 
 pub use config::{Config, ConfigError};

@@ -2,7 +2,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -178,25 +178,33 @@ impl Run {
     /// # Errors
     /// If the system refuses, or another run writes there.
     pub fn claim_out(&self) -> Result<Option<File>> {
-        const MEND: &str = "choose another directory with --out";
-        std::fs::create_dir_all(&self.out)
-            .map_err(PipelineError::file("create", &self.out, MEND))?;
-        if !self.is_first_process() {
-            return Ok(None);
-        }
-        let path = self.result(".lock");
-        let claim = File::create(&path).map_err(PipelineError::file("create", &path, MEND))?;
-        match claim.try_lock() {
-            Ok(()) => Ok(Some(claim)),
-            Err(TryLockError::WouldBlock) => Err(PipelineError::Usage {
-                what: self.out.display().to_string(),
-                why: "another run writes its results there".to_owned(),
-                mend: format!("wait for its end or {MEND}"),
-            }),
-            // a file system without locks: nothing to ask
-            Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(None),
-            Err(TryLockError::Error(e)) => Err(PipelineError::file("lock", &path, MEND)(e)),
-        }
+        claim(&self.out, self.is_first_process())
+    }
+}
+
+/// Creates `out` and, on the first process, keeps other runs out of it for as long as the returned claim
+/// lives.
+///
+/// # Errors
+/// If the system refuses, or another run writes there.
+pub(crate) fn claim(out: &Path, first: bool) -> Result<Option<File>> {
+    const MEND: &str = "choose another directory with --out";
+    std::fs::create_dir_all(out).map_err(PipelineError::file("create", out, MEND))?;
+    if !first {
+        return Ok(None);
+    }
+    let path = out.join(".lock");
+    let claim = File::create(&path).map_err(PipelineError::file("create", &path, MEND))?;
+    match claim.try_lock() {
+        Ok(()) => Ok(Some(claim)),
+        Err(TryLockError::WouldBlock) => Err(PipelineError::Usage {
+            what: out.display().to_string(),
+            why: "another run writes its results there".to_owned(),
+            mend: format!("wait for its end or {MEND}"),
+        }),
+        // a file system without locks: nothing to ask
+        Err(TryLockError::Error(e)) if e.kind() == ErrorKind::Unsupported => Ok(None),
+        Err(TryLockError::Error(e)) => Err(PipelineError::file("lock", &path, MEND)(e)),
     }
 }
 

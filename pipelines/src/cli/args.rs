@@ -1,6 +1,7 @@
 //! The command line as types.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
@@ -31,6 +32,8 @@ pub(crate) enum Command {
     Run(RunArgs),
     /// Print the graph of a pipeline, or with --machine the best ways to train its model there
     Plan(PlanArgs),
+    /// Find the fastest way to train the model of a pipeline on this machine, by real short runs
+    Tune(TuneArgs),
     /// Read the configuration and the inputs of a pipeline, and run nothing
     Check {
         #[command(flatten)]
@@ -189,6 +192,60 @@ pub(crate) struct RunArgs {
     /// Print nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct TuneArgs {
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
+    /// Cores to use, each a worker or a thread of one (default: every core)
+    #[arg(short = 'w', long, value_name = "N")]
+    pub(crate) workers: Option<usize>,
+    /// Where trials and the best configuration go (default: out/tune)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Trials at most, those of before --resume included
+    #[arg(long, value_name = "N", default_value_t = 20,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) trials: u16,
+    /// How long to search, such as 10m; trials in flight are then ended and not kept
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) time_limit: Option<Duration>,
+    /// How long a trial may take before it counts as failed
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration)]
+    pub(crate) trial_limit: Duration,
+    /// Steps of training of a trial; the first third is not measured
+    #[arg(long, value_name = "N", default_value_t = 6,
+          value_parser = clap::value_parser!(u16).range(2..))]
+    pub(crate) steps: u16,
+    /// Trials at once, as far as there are cores for all of them
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) parallel: u16,
+    /// The machine to plan for: this (measured in a second), or its description in TOML
+    #[arg(long, value_name = "NAME|FILE.toml", default_value = "this")]
+    pub(crate) machine: String,
+    /// How many configurations of the least predicted time are searched
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) candidates: u16,
+    /// Go on with the search in the output directory; what it has tried is not tried again
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Of the first trials, which are drawn
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// A span of time above 0, such as 90s, 10m or 1h30m.
+fn duration(text: &str) -> Result<Duration, String> {
+    let span: Option<jiff::SignedDuration> = text.parse().ok();
+    let span = span.and_then(|span| Duration::try_from(span).ok());
+    span.filter(|span| !span.is_zero())
+        .ok_or_else(|| "no span of time above 0; write it as 90s, 10m or 1h30m".to_owned())
 }
 
 #[derive(Debug, ClapArgs)]

@@ -97,18 +97,7 @@ fn machine(name: &str, keep: Option<&Path>) -> Result<Machine> {
         };
     }
     let machine = calibrate().map_err(PipelineError::from)?;
-    let [single, double] = [machine.peak.f32, machine.peak.f64].map(|peak| peak / 1e9);
-    let (memory, level) = (&machine.memory, &machine.levels[0]);
-    print_line(&format!(
-        "this: {} cores, each {single:.1} GFLOP/s in f32 and {double:.1} in f64, {:.0} % of it in a \
-         transformer; {:.1} GB at {:.1} GB/s; messages {:.0} us and {:.2} GB/s",
-        level.size,
-        100.0 * machine.kernel_efficiency,
-        memory.bytes / 1e9,
-        memory.bandwidth / 1e9,
-        1e6 * level.latency,
-        level.bandwidth / 1e9,
-    ));
+    print_line(&describe(&machine));
     if let Some(path) = keep {
         let text =
             to_toml(&machine).map_err(|e| usage("--calibrate", &e.to_string(), "leave it out"))?;
@@ -117,6 +106,23 @@ fn machine(name: &str, keep: Option<&Path>) -> Result<Machine> {
         print_line(&format!("written to {}", path.display()));
     }
     Ok(machine)
+}
+
+/// A machine on a line.
+pub(crate) fn describe(machine: &Machine) -> String {
+    let [single, double] = [machine.peak.f32, machine.peak.f64].map(|peak| peak / 1e9);
+    let (memory, level) = (&machine.memory, &machine.levels[0]);
+    format!(
+        "{}: {} cores, each {single:.1} GFLOP/s in f32 and {double:.1} in f64, {:.0} % of it in a \
+         transformer; {:.1} GB at {:.1} GB/s; messages {:.0} us and {:.2} GB/s",
+        machine.name,
+        level.size,
+        100.0 * machine.kernel_efficiency,
+        memory.bytes / 1e9,
+        memory.bandwidth / 1e9,
+        1e6 * level.latency,
+        level.bandwidth / 1e9,
+    )
 }
 
 /// Devices that are planned for: as many as are asked for, or as the mesh has.

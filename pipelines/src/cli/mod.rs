@@ -17,6 +17,7 @@ mod plan;
 mod run;
 mod signals;
 mod table;
+mod tune;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -65,6 +66,7 @@ fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::plan(&args),
+        Command::Tune(args) => tune::tune(&args),
         Command::Check { job } => check::check(&job),
         Command::Inspect { file, rows } => inspect::inspect(&file, rows),
         Command::Bench(args) => bench::bench(&args),
