@@ -12,7 +12,7 @@ use advect_engine::{Edge, Monoid, Overlap, Placement, Result};
 
 use crate::OperatorError;
 use crate::attention::{Attention, AttentionPartial, FinishAttention, Rotary};
-use crate::loss::{Count, CrossEntropy, MeanSquare, VocabularyPartial};
+use crate::loss::{Count, CrossEntropy, MeanSquare, SquareError, VocabularyPartial};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
 use crate::network::{
     Add, Between, Bias, Convolution, Dropout, Embedding, Gated, LayerNorm, Linear, Pointwise,
@@ -220,6 +220,12 @@ fn network() -> Result<Vec<Entry>> {
             .on_line([SAME])
             .on_line([HALO])
     });
+    let error = Case::new("SquareError", SquareError)
+        .input(&[5, 4], -1.0..1.0)
+        .input(&[5, 4], -1.0..1.0)
+        .on_line([S0, S0])
+        .on_line([S1, S1])
+        .on_plane([[S0, S0], [S1, S1]])?;
     let loss = Case::new("MeanSquare", MeanSquare)
         .input(&[5, 7], -1.0..1.0)
         .input(&[5, 7], -1.0..1.0)
@@ -245,6 +251,7 @@ fn network() -> Result<Vec<Entry>> {
         entry(&["Upsample"], finer.to_vec()),
         entry(&["Pointwise"], pointwise.to_vec()),
         entry(&["MeanSquare"], vec![loss]),
+        entry(&["SquareError"], vec![error]),
     ])
 }
 

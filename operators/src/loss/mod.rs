@@ -3,9 +3,11 @@
 mod count;
 mod cross_entropy;
 mod mean_square;
+mod square_error;
 mod vocabulary;
 
 pub use count::Count;
 pub use cross_entropy::CrossEntropy;
 pub use mean_square::MeanSquare;
+pub use square_error::SquareError;
 pub use vocabulary::VocabularyPartial;

@@ -1,9 +1,13 @@
 //! Building a transformer: parameters in the layouts of their strategy, and the steps between them.
 
+use std::sync::Arc;
+
 use advect_engine::graph::{Mixed, Rate, Value};
 use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
 
+use super::blocks::DEVIATION;
 use super::{Context, Norm, Role, Strategy, Style, Zero};
+use crate::network::rules::refuse;
 use crate::network::{Add, Bias, Dropout, LayerNorm, Linear, Pointwise, Residual, RmsNorm};
 use crate::training::{Initial, Parameter};
 
@@ -43,6 +47,11 @@ impl<'a> Build<'a> {
             style,
             stage: 0,
         }
+    }
+
+    /// What is built besides extents.
+    pub(super) fn style(&self) -> &Style {
+        &self.style
     }
 
     /// The stage of each layer.
@@ -245,6 +254,37 @@ impl<'a> Build<'a> {
         }
         let linear = then.map_or(linear, |function| linear.then(function));
         self.with(name, linear, x, &parameters)
+    }
+
+    /// `x W + b` with whole weights on every worker, where the residual stream is; the shift if the style has one.
+    pub(super) fn whole(&mut self, name: &str, x: Value, shape: &[usize; 2]) -> Result<Value> {
+        let weight = Initial::Normal {
+            deviation: DEVIATION,
+        };
+        let w = self.parameter(&format!("{name}.weight"), shape, None, weight, x)?;
+        if !self.style.biases {
+            return self.with(name, Linear::LAST, x, &[w]);
+        }
+        let b = self.parameter(&format!("{name}.bias"), &shape[1..], None, ZEROS, x)?;
+        self.with(name, Linear::LAST.shifted(), x, &[w, b])
+    }
+
+    /// The two outputs of a loss, which are not rounded.
+    pub(super) fn measured(
+        &mut self,
+        name: &str,
+        loss: impl Operator + 'static,
+        inputs: &[Value],
+    ) -> Result<[Value; 2]> {
+        let loss: Arc<dyn Operator> = match self.dtype {
+            DType::BF16 => Arc::new(Mixed::of(loss).whole()),
+            _ => Arc::new(loss),
+        };
+        let made = self.graph.apply_all(name, loss, inputs)?;
+        match made.as_slice() {
+            [a, b] => Ok([*a, *b]),
+            _ => refuse(name, "a loss has two outputs"),
+        }
     }
 
     /// `x + y W + b` over the last dimensions of y, the first of which is cut, in the residual stream; the

@@ -4,34 +4,16 @@
 //! learners*, of Touvron et al. (2023), *LLaMA*, or in between; projections back into the residual stream
 //! start smaller by $\sqrt{2 L}$. Groups of heads may share keys and values (Ainslie et al. 2023, *GQA*).
 
-use std::sync::Arc;
-
-use advect_engine::graph::{Mixed, Value};
-use advect_engine::{DType, Operator, Result, Spec};
+use advect_engine::graph::Value;
+use advect_engine::{DType, Result, Spec};
 use serde::{Deserialize, Serialize};
 
+use super::blocks::{Activation, Blocks, DEVIATION, positive};
 use super::build::Build;
 use super::{Norm, Positions, Strategy, Style};
-use crate::attention::{Attention, Rotary};
 use crate::loss::{Count, CrossEntropy, VocabularyPartial};
-use crate::network::rules::refuse;
-use crate::network::{Bias, Embedding, Gated, Linear, Pointwise};
+use crate::network::{Bias, Embedding, Linear};
 use crate::training::{Initial, Trainable};
-
-/// Spread of first weights.
-const DEVIATION: f64 = 0.02;
-
-/// The function between the two maps of a feed-forward block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    /// $x \Phi(x)$.
-    Gelu,
-    /// $x / (1 + e^{-x})$.
-    Silu,
-    /// A second map beside the first, gated by $x / (1 + e^{-x})$ of it (Shazeer 2020).
-    Swiglu,
-}
 
 /// Extents of a GPT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,7 +74,8 @@ impl Gpt {
 
     /// The graph of the loss of `samples` windows a micro-batch: inputs `tokens` and `targets`
     /// `[samples, context]` (`I64`; a negative target is none), outputs `loss` in nats, summed, and
-    /// `count`. With `BF16` what flows is rounded ([`Mixed`]), and parameters and loss are `F32`.
+    /// `count`. With `BF16` what flows is rounded
+    /// ([`Mixed`](advect_engine::graph::Mixed)), and parameters and loss are `F32`.
     ///
     /// # Errors
     /// If the extents do not fit each other.
@@ -109,12 +92,7 @@ impl Gpt {
             ),
             _ => (logits, targets),
         };
-        let vocabulary: Arc<dyn Operator> = match dtype {
-            DType::BF16 => Arc::new(Mixed::of(VocabularyPartial).whole()),
-            _ => Arc::new(VocabularyPartial),
-        };
-        let inputs = [logits, targets];
-        let parts = build.graph.apply_all("vocabulary", vocabulary, &inputs)?;
+        let parts = build.measured("vocabulary", VocabularyPartial, &[logits, targets])?;
         let rows = build.graph.relayout(parts[0], &finished)?;
         let hits = build.graph.relayout(parts[1], &finished)?;
         let targets = build.graph.relayout(targets, &finished)?;
@@ -197,112 +175,27 @@ impl Gpt {
         build.with("logits", Linear::LAST.transposed(), x, &[table])
     }
 
-    fn through(&self, build: &mut Build<'_>, mut x: Value) -> Result<Value> {
-        for (layer, stage) in build.places(self.layers)?.into_iter().enumerate() {
-            x = build.go_on(stage, x)?;
-            let before = build.graph.made();
-            x = self.attend(build, &format!("block {layer}.attention"), x)?;
-            x = self.feed_forward(build, &format!("block {layer}.feed-forward"), x)?;
-            build.recompute(before, x)?;
+    fn through(&self, build: &mut Build<'_>, x: Value) -> Result<Value> {
+        self.inner().through(build, x)
+    }
+
+    /// The blocks alone.
+    fn inner(&self) -> Blocks {
+        Blocks {
+            layers: self.layers,
+            width: self.width,
+            heads: self.heads,
+            groups: self.groups,
+            head: self.head,
+            hidden: self.hidden,
+            activation: self.activation,
+            causal: true,
         }
-        Ok(x)
-    }
-
-    fn attend(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {
-        let (h, g, d) = (self.width, self.groups, self.head);
-        let r = self.heads / g.max(1);
-        let normed = build.norm(&format!("{name}.norm"), x, h)?;
-        let inner = build.inner(None);
-        let normed = build.graph.relayout(normed, &inner)?;
-        let q = build.linear(
-            &format!("{name}.query"),
-            normed,
-            &[h, g, r, d],
-            1,
-            DEVIATION,
-            None,
-        )?;
-        let kv = build.linear(
-            &format!("{name}.key-value"),
-            normed,
-            &[h, 2, g, d],
-            2,
-            DEVIATION,
-            None,
-        )?;
-        let (q, kv) = match self.style.positions {
-            Positions::Learned => (q, kv),
-            Positions::Rotary => {
-                let turn = |with_values| Rotary {
-                    base: self.style.rotary_base,
-                    with_values,
-                };
-                let q = build.apply(&format!("{name}.query.turned"), turn(false), &[q])?;
-                let keys = format!("{name}.key-value.turned");
-                (q, build.apply(&keys, turn(true), &[kv])?)
-            }
-        };
-        let (queries, keys) = (build.attended(2), build.attended(3));
-        let q = build.graph.relayout(q, &queries)?;
-        let kv = build.graph.relayout(kv, &keys)?;
-        let y = build.apply(name, Attention { causal: true }, &[q, kv])?;
-        let heads = build.inner(Some(2));
-        let y = build.graph.relayout(y, &heads)?;
-        build.back(
-            &format!("{name}.output"),
-            [x, y],
-            &[g, r, d, h],
-            self.back_deviation(),
-        )
-    }
-
-    fn feed_forward(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {
-        let (h, f) = (self.width, self.hidden);
-        let normed = build.norm(&format!("{name}.norm"), x, h)?;
-        let inner = build.inner(None);
-        let normed = build.graph.relayout(normed, &inner)?;
-        let [gate, up, down] = ["gate", "up", "down"].map(|map| format!("{name}.{map}"));
-        let mut map = |name: &str, then| build.linear(name, normed, &[h, f], 1, DEVIATION, then);
-        let y = match self.activation {
-            Activation::Gelu => map(&up, Some(Pointwise::Gelu))?,
-            Activation::Silu => map(&up, Some(Pointwise::Silu))?,
-            Activation::Swiglu => {
-                let maps = [map(&gate, None)?, map(&up, None)?];
-                build.apply(&format!("{name}.gated"), Gated(Pointwise::Silu), &maps)?
-            }
-        };
-        build.back(&down, [x, y], &[f, h], self.back_deviation())
-    }
-
-    fn back_deviation(&self) -> f64 {
-        DEVIATION / (2.0 * self.layers.max(1) as f64).sqrt()
     }
 
     fn check(&self) -> Result<()> {
-        let extents = [
-            ("vocabulary", self.vocabulary),
-            ("context", self.context),
-            ("width", self.width),
-            ("heads", self.heads),
-            ("groups", self.groups),
-            ("head", self.head),
-            ("hidden", self.hidden),
-        ];
-        if let Some((name, _)) = extents.iter().find(|(_, n)| *n == 0) {
-            return refuse("Gpt", format!("{name} is 0; give it at least 1"));
-        }
-        if !self.heads.is_multiple_of(self.groups) {
-            let (heads, groups) = (self.heads, self.groups);
-            let why = format!("{heads} heads in {groups} groups; choose a divisor of the heads");
-            return refuse("Gpt", why);
-        }
-        if self.style.positions == Positions::Rotary && !self.head.is_multiple_of(2) {
-            let why = format!(
-                "heads of width {} have no pairs to turn; make it even",
-                self.head
-            );
-            return refuse("Gpt", why);
-        }
-        Ok(())
+        let extents = [("vocabulary", self.vocabulary), ("context", self.context)];
+        positive("Gpt", &extents)?;
+        self.inner().check("Gpt", &self.style)
     }
 }

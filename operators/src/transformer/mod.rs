@@ -11,14 +11,18 @@
 //! Axes of any roles stand in any order, and several may have one role. All communication is in the
 //! relayouts between these layouts, forward and back.
 
+mod blocks;
 mod build;
 mod gpt;
 mod strategy;
 mod style;
+mod vit;
 
-pub use gpt::{Activation, Gpt};
+pub use blocks::Activation;
+pub use gpt::Gpt;
 pub use strategy::{Context, Role, Strategy, Zero};
 pub use style::{Norm, Positions, Style};
+pub use vit::Vit;
 
 use advect_engine::DType;
 

@@ -114,7 +114,7 @@ pub(crate) fn describe(machine: &Machine) -> String {
     let (memory, level) = (&machine.memory, &machine.levels[0]);
     format!(
         "{}: {} cores, each {single:.1} GFLOP/s in f32 and {double:.1} in f64, {:.0} % of it in a \
-         transformer; {:.1} GB at {:.1} GB/s; messages {:.0} us and {:.2} GB/s",
+         transformer; {:.1} GB at {:.1} GB/s; messages {:.0} us and {:.2} GB/s; an operator {:.1} us",
         machine.name,
         level.size,
         100.0 * machine.kernel_efficiency,
@@ -122,6 +122,7 @@ pub(crate) fn describe(machine: &Machine) -> String {
         memory.bandwidth / 1e9,
         1e6 * level.latency,
         level.bandwidth / 1e9,
+        1e6 * machine.dispatch,
     )
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A device is a core with a worker on it, and all cores work while one is measured, as they do in a
 //! run. The peak is what the product of the linear map reaches, κ what a block of the transformer with
-//! its adjoint reaches of that, α and β what an all-reduce of two workers shows.
+//! its adjoint reaches of that, α and β what an all-reduce of two workers shows,
+//! dispatch what operators take that have next to nothing to do.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -12,11 +13,11 @@ use advect_operators::network::Linear;
 use advect_operators::transformer::{Activation, Gpt as Transformer, Strategy, Style};
 
 use super::error::Result;
-use super::link;
 use super::machine::{Hbm, Level, Machine, Peak, THIS};
 use super::model::Gpt;
+use super::{dispatch, link};
 
-/// How long each of five things is measured, at least.
+/// How long each of four things is measured, at least.
 const LONG: Duration = Duration::from_millis(120);
 /// Rows and columns of the product.
 const SIDE: usize = 384;
@@ -36,12 +37,14 @@ pub fn calibrate() -> Result<Machine> {
     let streamed = together(cores, || Ok(stream()))?;
     let block = together(cores, block)?;
     let link = link::measure()?;
+    let dispatch = dispatch::measure()?;
     Ok(Machine {
         name: THIS.to_owned(),
         kernel_efficiency: (block / single).clamp(1e-3, 1.0),
         // β is that of an all-reduce: nothing is lost beyond it
         link_efficiency: 1.0,
         jitter: 0.0,
+        dispatch,
         peak: Peak {
             fp16: 0.0,
             bf16: 0.0,
@@ -210,5 +213,6 @@ mod tests {
         assert!(machine.peak.f32 > 1e8 && machine.peak.f32 < 1e13, "{text}");
         assert!(machine.memory.bandwidth > 1e8, "{text}");
         assert!(machine.levels[0].latency < 0.1, "{text}");
+        assert!(machine.dispatch > 1e-7 && machine.dispatch < 1e-2, "{text}");
     }
 }

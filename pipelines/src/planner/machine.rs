@@ -94,6 +94,9 @@ pub struct Machine {
     pub link_efficiency: f64,
     /// Share of time added to a step that no other term explains.
     pub jitter: f64,
+    /// Seconds that an operator takes beside its arithmetic, at every micro-batch; 0 where κ has it.
+    #[serde(default)]
+    pub dispatch: f64,
     /// Arithmetic.
     pub peak: Peak,
     /// Memory.
@@ -196,6 +199,10 @@ impl Machine {
         if !(self.jitter >= 0.0 && self.jitter.is_finite()) {
             let mend = "give a share of a step, 0 for none";
             return refuse("jitter", self.jitter.to_string(), mend);
+        }
+        if !(self.dispatch >= 0.0 && self.dispatch.is_finite()) {
+            let mend = "give seconds of an operator, 0 for none";
+            return refuse("dispatch", self.dispatch.to_string(), mend);
         }
         for (what, peak) in [
             ("peak.fp16", self.peak.fp16),

@@ -40,6 +40,7 @@
 
 mod ask;
 pub mod calibrate;
+mod dispatch;
 pub mod error;
 mod link;
 pub mod longest;

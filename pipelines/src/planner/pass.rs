@@ -21,6 +21,9 @@ const FORWARD: f64 = 4.0;
 /// reads two and writes one.
 const BACKWARD: f64 = 7.0;
 
+/// Operators of a layer, of the embedding, and of the head with the loss, each way.
+pub(super) const OPERATORS: [usize; 3] = [10, 3, 6];
+
 /// Bytes that a device sends over each axis.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Wire {
@@ -55,7 +58,7 @@ pub(super) struct Pass {
     pub(super) backward: f64,
     /// W.
     pub(super) weight: f64,
-    /// The part of all three that is arithmetic, traffic of scores included.
+    /// The part of all three that is arithmetic, traffic of scores and dispatch of operators included.
     pub(super) compute: f64,
 }
 
@@ -167,6 +170,15 @@ impl<'a> Setup<'a> {
         };
         let once = once + FORWARD * touch;
         let input = input + again + BACKWARD * touch;
+        let ends = [part.first, part.last].map(usize::from);
+        let layers_alone = OPERATORS[0] * part.layers;
+        let each = layers_alone + OPERATORS[1] * ends[0] + OPERATORS[2] * ends[1];
+        let twice = match run.recompute {
+            Recompute::Full => layers_alone,
+            Recompute::None => 0,
+        };
+        let [once_more, back] = [each, each + twice].map(|n| n as f64 * self.machine.dispatch);
+        let (once, input) = (once + once_more, input + back);
         let compute = once + input + weight;
 
         let [forward, backward] = self.reductions(part);

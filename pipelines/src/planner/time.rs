@@ -308,6 +308,7 @@ mod tests {
         let still = estimate(&frontier(), &gpt, &run).unwrap().step;
         let shaken = Machine {
             jitter: 0.1,
+            dispatch: 0.0,
             ..frontier()
         };
         let moved = estimate(&shaken, &gpt, &run).unwrap().step;

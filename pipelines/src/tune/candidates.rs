@@ -191,6 +191,7 @@ mod tests {
             kernel_efficiency: 0.7,
             link_efficiency: 1.0,
             jitter: 0.0,
+            dispatch: 0.0,
             peak: Peak {
                 fp16: 0.0,
                 bf16: 0.0,
