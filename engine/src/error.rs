@@ -53,7 +53,7 @@ pub enum EngineError {
         why: String,
     },
     /// A worker stopped before the job was done.
-    #[error("worker {worker} failed: {why}")]
+    #[error("{}", last_words(*worker, why))]
     Worker {
         /// Index of the worker.
         worker: usize,
@@ -82,3 +82,11 @@ pub enum EngineError {
 
 /// Result with an [`EngineError`].
 pub type Result<T, E = EngineError> = std::result::Result<T, E>;
+
+/// Last words name their worker, and often its operator and time as well.
+fn last_words(worker: usize, why: &str) -> String {
+    match why.starts_with("worker ") {
+        true => why.to_owned(),
+        false => format!("worker {worker} failed: {why}"),
+    }
+}

@@ -275,7 +275,8 @@ impl Fabric {
         let lost = joined.is_err().then_some("a peer was lost");
         session.finish(failed.as_deref().or(lost));
         if let Some(why) = failed {
-            return Err(EngineError::Worker { worker: first, why });
+            let worker = named(&why).unwrap_or(first);
+            return Err(EngineError::Worker { worker, why });
         }
         let results = joined.map_err(|p| EngineError::Worker {
             worker: first,
@@ -400,4 +401,10 @@ pub(crate) struct Parts {
     pub(crate) first: usize,
     /// The network, where it is simulated.
     pub(crate) net: Option<Arc<sim::Net>>,
+}
+/// The worker that last words begin with, if they name one.
+fn named(why: &str) -> Option<usize> {
+    let rest = why.strip_prefix("worker ")?;
+    let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+    rest[..digits].parse().ok()
 }

@@ -5,7 +5,8 @@ use tracing_subscriber::EnvFilter;
 use super::args::LogFormat;
 use crate::error::{PipelineError, Result};
 
-/// Starts logging; a panic of a worker becomes a debug line, since its error is printed anyway.
+/// Starts logging. A panic of a worker becomes a debug line, and in text the end of a failed run is none, since
+/// the error is printed anyway.
 pub(crate) fn init(filter: &Option<String>, format: LogFormat) -> Result<()> {
     let filter = match filter {
         Some(text) => EnvFilter::try_new(text).map_err(|e| PipelineError::Usage {
@@ -13,7 +14,12 @@ pub(crate) fn init(filter: &Option<String>, format: LogFormat) -> Result<()> {
             why: e.to_string(),
             mend: "give error, warn, info, debug or trace, or target=level,...".to_owned(),
         })?,
-        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")),
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| {
+            EnvFilter::new(match format {
+                LogFormat::Text => "warn,advect::run=off",
+                LogFormat::Json => "warn",
+            })
+        }),
     };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
