@@ -117,8 +117,8 @@ impl Session {
         if let Some((path, written)) = self.tracer.map(Tracer::finish) {
             let path = path.display().to_string();
             match written {
-                Ok(left_out) => tracing::info!(target: "advect::run", path, left_out, "trace"),
-                Err(e) => tracing::warn!(target: "advect::run", path, "trace is incomplete: {e}"),
+                Ok(left_out) => tracing::info!(target: "advect::trace", path, left_out, "trace"),
+                Err(e) => tracing::warn!(target: "advect::trace", path, "trace is incomplete: {e}"),
             }
         }
         let (mut activations, mut messages) = (0, 0);
