@@ -78,10 +78,8 @@ impl Blocks {
         let (q, kv) = match build.style().positions {
             Positions::Learned => (q, kv),
             Positions::Rotary => {
-                let turn = |with_values| Rotary {
-                    base: build.style().rotary_base,
-                    with_values,
-                };
+                let base = build.style().rotary_base;
+                let turn = |with_values| Rotary { base, with_values };
                 let q = build.apply(&format!("{name}.query.turned"), turn(false), &[q])?;
                 let keys = format!("{name}.key-value.turned");
                 (q, build.apply(&keys, turn(true), &[kv])?)
