@@ -44,7 +44,7 @@ mod gpus {
     static OPEN: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
 
     pub(super) fn device(number: usize) -> Result<Device, String> {
-        let known = count().map_err(|e| format!("{}; {}", no_driver(&e), names()))?;
+        let known = count().map_err(|e| format!("{}; there is cpu", no_driver(&e)))?;
         if number >= known {
             return Err(format!("no such GPU; there are {}", names()));
         }
