@@ -48,6 +48,14 @@ pub enum OperatorError {
         /// What does not fit.
         why: String,
     },
+    /// A device is not there.
+    #[error("device `{name}`: {why}")]
+    Device {
+        /// The name that was asked for.
+        name: String,
+        /// What is missing, or which devices there are.
+        why: String,
+    },
     /// A gradient would be zero only because nothing was computed from the input.
     #[error(
         "{input} has no gradient: no output depends on it; use it, do not ask for it, or ask for \

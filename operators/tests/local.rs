@@ -1,6 +1,8 @@
 //! Functions on a tape as operators: forces that are trained, what is kept, which types come and go, and
 //! how refusals read.
 
+mod common;
+
 use std::collections::BTreeMap;
 
 use advect_engine::graph::{Delivery, Site, Value};
@@ -8,8 +10,10 @@ use advect_engine::laws::{Sample, perform};
 use advect_engine::{DType, Data, Fabric, Graph, Layout, Mesh, Placement, Result, Shard, Spec};
 use advect_operators::OperatorError;
 use advect_operators::local::{
-    Cut, DType as Float, Device, Function, Handle, Local, RowLayouts, Tape, Tensor,
+    Cut, DType as Float, Function, Handle, Local, RowLayouts, Tape, Tensor,
 };
+
+use common::device;
 
 type Made<T> = std::result::Result<T, OperatorError>;
 
@@ -30,7 +34,7 @@ fn numbers(count: usize, seed: u64) -> Vec<f64> {
 fn tensor(shape: &[usize], scale: f64, seed: u64) -> Tensor {
     let numbers = numbers(shape.iter().product(), seed);
     let numbers = numbers.into_iter().map(|x| scale * x).collect();
-    Tensor::from_vec(numbers, shape, &Device::Cpu).expect("a tensor")
+    Tensor::from_vec(numbers, shape, &device()).expect("a tensor")
 }
 
 // ---- forces ---------------------------------------------------------------------------------------
@@ -69,7 +73,7 @@ fn radial(tape: &mut Tape, d: Handle) -> Made<Handle> {
 /// The energy of atoms by equivariant messages, after Schütt, Unke and Gastegger (2021), *PaiNN*: scalar
 /// features `[atoms, f]` and vector features `[atoms, 3, f]` that meet in norms.
 fn energy(tape: &mut Tape, x: Handle, edges: [&[i64]; 2], weights: &[Handle]) -> Made<Handle> {
-    let [i, j] = edges.map(|ids| Tensor::new(ids, &Device::Cpu));
+    let [i, j] = edges.map(|ids| Tensor::new(ids, &device()));
     let (i, j) = (tape.constant(&i?), tape.constant(&j?));
     let (from, to) = (tape.gather_rows(x, j)?, tape.gather_rows(x, i)?);
     let apart = tape.sub(from, to)?;
@@ -81,7 +85,7 @@ fn energy(tape: &mut Tape, x: Handle, edges: [&[i64]; 2], weights: &[Handle]) ->
     let towards = tape.reshape(towards, &[edge_count, 3, 1])?;
     let radial = radial(tape, d)?;
     let mut s = weights[0];
-    let mut v = tape.constant(&Tensor::zeros((ATOMS, 3, WIDTH), Float::F64, &Device::Cpu)?);
+    let mut v = tape.constant(&Tensor::zeros((ATOMS, 3, WIDTH), Float::F64, &device())?);
     for w in weights[1..].chunks(LAYER.len()) {
         let hidden = tape.matmul(s, w[0])?;
         let hidden = tape.silu(hidden)?;
@@ -136,7 +140,7 @@ fn force_loss(weights: &[Tensor], swept: bool) -> Made<(f64, Vec<Tensor>)> {
     let value = tape.value(loss)?.to_scalar()?;
     tape.trim();
     let found = match swept {
-        true => tape.sweep(&[loss], &[Tensor::new(1.0, &Device::Cpu)?], &weights)?,
+        true => tape.sweep(&[loss], &[Tensor::new(1.0, &device())?], &weights)?,
         false => Vec::new(),
     };
     Ok((value, found))
@@ -172,6 +176,12 @@ fn forces_are_trained_through() -> Made<()> {
         );
     }
     Ok(())
+}
+
+/// A name is one device: tensors of two calls meet.
+#[test]
+fn devices_are_the_same_each_time() {
+    assert!(device().same_device(&device()));
 }
 
 // ---- operators ------------------------------------------------------------------------------------
@@ -273,8 +283,8 @@ fn value_seed(name: &str) -> u64 {
 #[test]
 fn remade_functions_keep_inputs_only() -> Result<()> {
     let network = Network { unused: false };
-    let (kept, all) = outcome(Local::new(network), DType::F64)?;
-    let (remade, inputs) = outcome(Local::new(network).remade(), DType::F64)?;
+    let (kept, all) = outcome(Local::new(network).on(device()), DType::F64)?;
+    let (remade, inputs) = outcome(Local::new(network).on(device()).remade(), DType::F64)?;
     assert!(kept == remade, "bits differ");
     let rows = ROWS.div_ceil(3);
     let of_inputs = 8 * (rows * 4 + 4 * HIDDEN + HIDDEN * 2);
@@ -288,7 +298,7 @@ fn remade_functions_keep_inputs_only() -> Result<()> {
 #[test]
 fn types_go_through() -> Result<()> {
     let network = Network { unused: false };
-    let (exact, _) = outcome(Local::new(network), DType::F64)?;
+    let (exact, _) = outcome(Local::new(network).on(device()), DType::F64)?;
     let close = |found: &[Data], numbers: &dyn Fn(&Data) -> Vec<f64>, limit: f64| {
         for (found, exact) in found.iter().zip(&exact) {
             let pairs = numbers(found).into_iter().zip(exact.get::<f64>().unwrap());
@@ -297,10 +307,10 @@ fn types_go_through() -> Result<()> {
             }
         }
     };
-    let (single, _) = outcome(Local::new(network), DType::F32)?;
+    let (single, _) = outcome(Local::new(network).on(device()), DType::F32)?;
     let widen = |data: &Data| data.doubles().expect("f32");
     close(&single, &widen, 1e-5);
-    let (brain, _) = outcome(Local::new(network), DType::BF16)?;
+    let (brain, _) = outcome(Local::new(network).on(device()), DType::BF16)?;
     let widen = |data: &Data| {
         let numbers = data.get::<half::bf16>().expect("bf16");
         numbers.iter().map(|x| x.to_f64()).collect()
@@ -313,7 +323,11 @@ fn types_go_through() -> Result<()> {
 #[test]
 fn cut_gradients_are_named() -> Result<()> {
     let mesh = Mesh::line("rows", 1);
-    let (graph, [x, w, v, y]) = graph(Local::new(Network { unused: true }), &mesh, DType::F64)?;
+    let (graph, [x, w, v, y]) = graph(
+        Local::new(Network { unused: true }).on(device()),
+        &mesh,
+        DType::F64,
+    )?;
     let mut sources = BTreeMap::new();
     for (name, value) in [("x", x), ("w", w), ("v", v)] {
         sources.insert(name.to_owned(), pieces(&graph, value, false, 1)?);
@@ -334,7 +348,7 @@ fn cut_gradients_are_named() -> Result<()> {
 #[test]
 fn refusals_come_before_the_run() -> Result<()> {
     let mesh = Mesh::line("rows", 2);
-    let network = Local::new(Network { unused: false });
+    let network = Local::new(Network { unused: false }).on(device());
     let said = graph(network.clone(), &mesh, DType::Canonical).map(|_| ());
     let said = said.expect_err("no tensors of that type").to_string();
     assert!(said.contains("F32, F64, BF16 or I64"), "{said}");

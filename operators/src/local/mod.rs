@@ -19,11 +19,13 @@
 //! | `plan`, `sweep`, `mode` | gradients, recorded or released |
 //! | `remake` | segments whose inner values are made again |
 //! | `operator`, `layouts` | functions as operators on cut tensors |
+//! | `device` | processors and GPUs by name |
 //!
 //! The derivative formulas are the textbook ones: Griewank and Walther (2008), *Evaluating Derivatives*,
 //! chapters 3 and 12 (making values again).
 
 mod cotangent;
+mod device;
 mod layouts;
 mod ledger;
 mod mode;
@@ -40,6 +42,7 @@ mod verbs;
 pub(crate) mod laws;
 
 pub use candle_core::{DType, Device, Tensor};
+pub use device::device;
 pub use layouts::{Cut, RowLayouts};
 pub use operator::{Function, Local};
 pub use sweep::Ready;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::remake::Segment;
 
@@ -170,6 +170,18 @@ impl Operation {
 
     /// The value, from those of the inputs. Leaves and segments are put on a tape with their values.
     pub(super) fn compute(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+        let device = inputs[0].device();
+        if device.is_cpu() || inputs.iter().all(|x| x.elem_count() > 0) {
+            return self.computed(inputs);
+        }
+        // a GPU launches nothing for no elements and says so by an error
+        let here = inputs.iter().map(|x| x.to_device(&Device::Cpu));
+        let here = here.collect::<Result<Vec<_>>>()?;
+        self.computed(&here.iter().collect::<Vec<_>>())?
+            .to_device(device)
+    }
+
+    fn computed(&self, inputs: &[&Tensor]) -> Result<Tensor> {
         let x = inputs[0];
         match self {
             Operation::Leaf(_) | Operation::Segment { .. } => Ok(x.clone()),

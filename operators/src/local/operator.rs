@@ -86,7 +86,7 @@ impl<F: Function> Local<F> {
         }
     }
 
-    /// On another device.
+    /// On another device; [`device`](super::device()) gives it by its name.
     #[must_use]
     pub fn on(self, device: Device) -> Self {
         Local { device, ..self }

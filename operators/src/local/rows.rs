@@ -1,6 +1,6 @@
 //! Operations that choose: rows by their numbers, as messages between atoms need them, and elements by masks.
 
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 use super::operation::Operation;
 use super::tape::{Handle, Tape};
@@ -16,6 +16,7 @@ impl Tape {
     /// If an id is negative or not below n, or ids are not whole numbers (`I64` or `U32`).
     pub fn gather_rows(&mut self, x: Handle, ids: Handle) -> Result<Handle> {
         self.check_ids("gather_rows", x, ids)?;
+        self.check_range("gather_rows", self.shape(x)?[0], ids)?;
         self.apply(Operation::Gather, &[x, ids])
     }
 
@@ -26,6 +27,7 @@ impl Tape {
     /// As [`Tape::gather_rows`], and if x has not as many rows as there are ids.
     pub fn segment_sum(&mut self, x: Handle, ids: Handle, rows: usize) -> Result<Handle> {
         self.check_ids("segment_sum", x, ids)?;
+        self.check_range("segment_sum", rows, ids)?;
         self.apply(Operation::SegmentSum { rows }, &[x, ids])
     }
 
@@ -57,5 +59,23 @@ impl Tape {
             self.shape(ids)?
         );
         Err(OperatorError::tensor(verb, why))
+    }
+    /// On a GPU a kernel that meets a wrong id ends all use of the GPU, so ids are looked at before.
+    fn check_range(&self, verb: &'static str, rows: usize, ids: Handle) -> Result<()> {
+        let none = match self.dtype(ids)? {
+            DType::U32 => i64::from(u32::MAX),
+            _ => i64::MAX,
+        };
+        let numbers = self.value(ids)?.to_device(&Device::Cpu)?;
+        let numbers = numbers.to_dtype(DType::I64)?.to_vec1::<i64>()?;
+        let there = |id: i64| usize::try_from(id).is_ok_and(|id| id < rows);
+        match numbers.into_iter().find(|&id| id != none && !there(id)) {
+            Some(wrong) => {
+                let why =
+                    format!("there is no row {wrong} of {rows}; give ids from 0 to below {rows}");
+                Err(OperatorError::tensor(verb, why))
+            }
+            None => Ok(()),
+        }
     }
 }

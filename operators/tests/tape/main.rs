@@ -5,13 +5,17 @@
 //! * `remade`: segments keep less and change no bit.
 //! * `refusals`: nothing is lost silently, and what does not fit is named.
 
+#[path = "../common/mod.rs"]
+mod common;
 mod primitives;
 mod refusals;
 mod remade;
 mod sweeps;
 
 use advect_operators::OperatorError;
-use advect_operators::local::{Device, Handle, Tape, Tensor};
+use advect_operators::local::{Handle, Tape, Tensor};
+
+pub(crate) use common::device;
 
 pub(crate) type Result<T> = std::result::Result<T, OperatorError>;
 
@@ -29,7 +33,7 @@ pub(crate) fn numbers(count: usize, seed: u64) -> Vec<f64> {
 
 pub(crate) fn tensor(shape: &[usize], seed: u64) -> Tensor {
     let count = shape.iter().product();
-    Tensor::from_vec(numbers(count, seed), shape, &Device::Cpu).expect("a tensor")
+    Tensor::from_vec(numbers(count, seed), shape, &device()).expect("a tensor")
 }
 
 pub(crate) fn flat(tensor: &Tensor) -> Vec<f64> {
@@ -42,5 +46,5 @@ pub(crate) fn dot(a: &Tensor, b: &Tensor) -> f64 {
 }
 
 pub(crate) fn ids(tape: &mut Tape, ids: &[i64]) -> Handle {
-    tape.constant(&Tensor::new(ids, &Device::Cpu).expect("ids"))
+    tape.constant(&Tensor::new(ids, &device()).expect("ids"))
 }

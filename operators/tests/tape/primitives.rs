@@ -1,9 +1,9 @@
 //! Every operation against differences.
 
 use advect_operators::OperatorError;
-use advect_operators::local::{DType, Device, Handle, Tape, Tensor};
+use advect_operators::local::{DType, Handle, Tape, Tensor};
 
-use crate::{Result, dot, flat, ids, tensor};
+use crate::{Result, device, dot, flat, ids, tensor};
 
 type Make = fn(&mut Tape, &[Handle]) -> Result<Handle>;
 
@@ -178,7 +178,7 @@ fn slope(case: &Case, x: &[Tensor], v: &[Tensor]) -> Result<f64> {
     let x = leaves(&mut tape, x);
     let phi = bent(case, &mut tape, &x)?;
     tape.trim();
-    let found = tape.sweep(&[phi], &[Tensor::new(1.0, &Device::Cpu)?], &x)?;
+    let found = tape.sweep(&[phi], &[Tensor::new(1.0, &device())?], &x)?;
     Ok(found.iter().zip(v).map(|(g, v)| dot(g, v)).sum())
 }
 
@@ -202,7 +202,7 @@ fn curvature(case: &Case, x: &[Tensor], v: &[Tensor], u: &[Tensor]) -> Result<f6
     }
     tape.trim();
     let along = sum.expect("an input");
-    let found = tape.sweep(&[along], &[Tensor::new(1.0, &Device::Cpu)?], &x)?;
+    let found = tape.sweep(&[along], &[Tensor::new(1.0, &device())?], &x)?;
     Ok(found.iter().zip(u).map(|(g, u)| dot(g, u)).sum())
 }
 

@@ -1,9 +1,9 @@
 //! Nothing is lost silently, and what does not fit is named.
 
 use advect_operators::OperatorError;
-use advect_operators::local::{DType, Device, Tape, Tensor};
+use advect_operators::local::{DType, Tape, Tensor};
 
-use crate::{Result, flat, ids, tensor};
+use crate::{Result, device, flat, ids, tensor};
 
 /// A gradient that nothing connects to an output is an error that names the input; where it may be absent,
 /// it is absent.
@@ -54,7 +54,7 @@ fn cut_paths_are_seen_through_segments() -> Result<()> {
 #[test]
 fn cut_at_whole_numbers() -> Result<()> {
     let mut tape = Tape::new();
-    let whole = tape.input("species", &Tensor::new(&[1_i64, 2], &Device::Cpu)?);
+    let whole = tape.input("species", &Tensor::new(&[1_i64, 2], &device())?);
     let real = tape.cast(whole, DType::F64)?;
     let one = tape.ones_like(real)?;
     let refused = tape.gradients(&[real], &[one], &[whole]);
@@ -108,6 +108,26 @@ fn cut_short_is_no_operation_that_does_not_fit() -> Result<()> {
     Ok(())
 }
 
+/// An id is a row or the largest of its type, which is none; others are refused before anything is read.
+#[test]
+fn cut_ids_are_named() -> Result<()> {
+    let mut tape = Tape::new();
+    let x = tape.input("x", &tensor(&[4, 2], 1));
+    for wrong in [-1, 4, i64::MIN, i64::MAX - 1] {
+        let ids = ids(&mut tape, &[3, i64::MAX, wrong, 0]);
+        for refused in [tape.gather_rows(x, ids), tape.segment_sum(x, ids, 4)] {
+            let said = refused.expect_err("no such row").to_string();
+            let expected = format!("there is no row {wrong} of 4");
+            assert!(said.contains(&expected), "{said}");
+        }
+    }
+    let short = tape.constant(&Tensor::new(&[3, u32::MAX, 0, 0], &device())?);
+    let rows = tape.gather_rows(x, short)?;
+    assert_eq!(flat(tape.value(rows)?)[2..4], [0.0; 2]);
+    assert!(tape.segment_sum(x, short, 3).is_err(), "row 3 of 3");
+    Ok(())
+}
+
 /// Pieces may be empty: a worker that has no rows.
 #[test]
 fn cut_to_nothing_is_still_swept() -> Result<()> {
@@ -122,7 +142,7 @@ fn cut_to_nothing_is_still_swept() -> Result<()> {
     let rows = tape.segment_sum(both, none, 4)?;
     let back = tape.gather_rows(rows, none)?;
     let sum = tape.sum_all(back)?;
-    let found = tape.sweep(&[sum], &[Tensor::new(1.0, &Device::Cpu)?], &[w, x])?;
+    let found = tape.sweep(&[sum], &[Tensor::new(1.0, &device())?], &[w, x])?;
     assert_eq!(flat(&found[0]), [0.0; 6]);
     assert_eq!(found[1].dims(), [0, 3]);
     Ok(())

@@ -1,9 +1,9 @@
 //! What a sweep lets go and gives, and when.
 
 use advect_operators::OperatorError;
-use advect_operators::local::{Device, Handle, Tape, Tensor};
+use advect_operators::local::{Handle, Tape, Tensor};
 
-use crate::{Result, flat, tensor};
+use crate::{Result, device, flat, tensor};
 
 /// A chain of `layers` products and functions, with a weight each.
 fn layers(tape: &mut Tape, layers: usize, width: usize) -> Result<(Handle, Vec<Handle>)> {
@@ -111,7 +111,7 @@ fn sweeps_are_reproducible() -> Result<()> {
 fn long_chains_need_no_stack() {
     let run = || -> Result<f64> {
         let mut tape = Tape::new();
-        let x = tape.input("x", &Tensor::new(&[0.5], &Device::Cpu)?);
+        let x = tape.input("x", &Tensor::new(&[0.5], &device())?);
         let mut y = tape.sqr(x)?;
         for _ in 0..50_000 {
             let scaled = tape.affine(y, 1.0 - 1e-3, 0.0)?;
@@ -121,7 +121,7 @@ fn long_chains_need_no_stack() {
         let one = tape.ones_like(y)?;
         let slope = tape.gradients(&[y], &[one], &[x])?[0];
         let value = flat(tape.value(slope)?)[0];
-        tape.sweep(&[slope], &[Tensor::new(&[1.0], &Device::Cpu)?], &[x])?;
+        tape.sweep(&[slope], &[Tensor::new(&[1.0], &device())?], &[x])?;
         Ok(value)
     };
     let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
