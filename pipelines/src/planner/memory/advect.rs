@@ -14,9 +14,8 @@ pub(super) fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize) -> Memory {
     let e = run.precision.learned();
     let n = parameters(gpt, run, i);
     let gradients = e * share(run, 2, n);
-    // both uses of a tied table have their part of its gradient
-    let ends = run.rank(gpt, i);
-    let twice = match gpt.tied && ends.first && ends.last {
+    // both uses of a tied table have their part of its gradient, one of them on another stage if there are any
+    let twice = match gpt.tied && run.rank(gpt, i).first {
         true => e * table(gpt, run),
         false => 0,
     };
