@@ -14,7 +14,7 @@ FEATURES = $(if $(shell command -v mpicc 2>/dev/null),--features advect-pipeline
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check-long bench setup peers lint doc deny mpi build
+.PHONY: help run test check-long bench setup peers lint doc deny mpi under-mpi build
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -28,16 +28,19 @@ build: setup
 run: build ## the main job: a day of observations into a verified analysis
 	$(ADVECT) run assimilate $(ARGS)
 
+# the tests under mpirun take the program that the tests have built, with the features of their dependencies
 test: setup lint ## format, clippy, all tests, the tests under mpirun, documentation
 	$(CARGO) test --release --workspace $(FEATURES)
-	@$(MAKE) --no-print-directory mpi doc
+	@$(MAKE) --no-print-directory under-mpi doc
 
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets $(FEATURES) -- -D warnings
 	$(CARGO) check --release --workspace --lib --bins
 
-mpi: build ## the tests under mpirun, where MPI is installed
+mpi: build under-mpi ## the tests under mpirun, where MPI is installed
+
+under-mpi:
 	@if [ -z "$(FEATURES)" ]; then echo "no mpicc: the MPI transport is not tested (make setup)"; \
 	elif [ -x scripts/test-mpi.sh ]; then ADVECT=$(ADVECT) scripts/test-mpi.sh; \
 	fi
