@@ -225,7 +225,7 @@ fn network() -> Result<Vec<Entry>> {
         .input(&[5, 4], -1.0..1.0)
         .on_line([S0, S0])
         .on_line([S1, S1])
-        .on_plane([[S0, S0], [S1, S1]])?;
+        .on_plane([[S0, S1], [S0, S1]])?;
     let loss = Case::new("MeanSquare", MeanSquare)
         .input(&[5, 7], -1.0..1.0)
         .input(&[5, 7], -1.0..1.0)

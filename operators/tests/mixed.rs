@@ -145,6 +145,57 @@ fn operators_are_rounded_once() {
     );
 }
 
+/// The tangent goes along with what was rounded, and is rounded itself: to a part of 2^7 it is the difference of
+/// outputs in single precision.
+#[test]
+fn tangents_are_rounded() {
+    let layout = Layout::same(&Mesh::line("one", 1));
+    let mut graph = Graph::new(Mesh::line("one", 1));
+    let spec = |shape: &[usize], dtype| Spec::new(shape, dtype, layout.clone());
+    let x = graph
+        .input("x", spec(&[3, 5], DType::BF16))
+        .expect("a source");
+    let w = graph
+        .input("w", spec(&[5, 4], DType::F32))
+        .expect("a source");
+    let then = Mixed::of(Linear::LAST.then(Pointwise::Gelu)).rounding([1]);
+    let y = graph.apply("y", then, &[x, w]).expect("it fits");
+    let piece = |seed, shape: &[usize], dtype| {
+        let plain = rounded(&numbers(seed, shape.iter().product()));
+        vec![Shard::new(0, shape.to_vec(), data(&plain, dtype))]
+    };
+    let at = |x: u64, w: u64| {
+        let x = ("x".to_owned(), piece(x, &[3, 5], DType::BF16));
+        BTreeMap::from([x, ("w".to_owned(), piece(w, &[5, 4], DType::F32))])
+    };
+    let now = graph.rehearse(&at(0, 1), [0, 0], 0).expect("it works");
+    let along = now.tangent(&at(2, 3)).expect("it has one");
+    let got = along.last().expect("one of y")[0].clone();
+    assert_eq!((got.dtype(), now.value(y).len()), (DType::BF16, 1));
+    let read = |seed, len| {
+        rounded(&numbers(seed, len))
+            .into_iter()
+            .map(f64::from)
+            .collect::<Vec<_>>()
+    };
+    let [x, dx] = [0, 2].map(|seed| read(seed, 15));
+    let [w, dw] = [1, 3].map(|seed| read(seed, 20));
+    let u = |t: f64, i: usize, j: usize| -> f64 {
+        let of = |k: usize| (x[i * 5 + k] + t * dx[i * 5 + k]) * (w[k * 4 + j] + t * dw[k * 4 + j]);
+        (0..5).map(of).sum()
+    };
+    let gelu = |u: f64| 0.5 * u * (1.0 + libm::erf(u / 2f64.sqrt()));
+    let got = got.data().doubles().expect("it is real");
+    for (at, got) in got.iter().enumerate() {
+        let [more, less] = [1e-4, -1e-4].map(|t| gelu(u(t, at / 4, at % 4)));
+        let want = (more - less) / 2e-4;
+        assert!(
+            (got - want).abs() <= 0.02 * want.abs() + 0.01,
+            "{at}: {got} and {want}"
+        );
+    }
+}
+
 /// Weights that are not named are used as they are, and outputs that are to be merged keep their precision.
 #[test]
 fn what_is_not_rounded() {

@@ -265,3 +265,42 @@ fn mistakes_are_named() {
         }
     }
 }
+
+/// A directory that holds anything is left as it is, and a machine that is wrong leaves none behind.
+#[test]
+fn nothing_is_written_over() {
+    let here = tempfile::tempdir().unwrap();
+    let own = here.path().join("o");
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("machine.toml"), "# mine\n").unwrap();
+    let (code, _, error) = advect(here.path(), &tune(&["--trials", "1"]));
+    assert_eq!(code, Some(2), "{error}");
+    assert!(
+        error.contains("holds machine.toml") && error.contains("--out"),
+        "{error}"
+    );
+    assert_eq!(
+        std::fs::read_to_string(own.join("machine.toml")).unwrap(),
+        "# mine\n"
+    );
+    std::fs::remove_dir_all(&own).unwrap();
+    let (code, _, error) = advect(here.path(), &tune(&["--machine", "fronter"]));
+    assert!(code != Some(0) && error.contains("frontier"), "{error}");
+    assert!(!own.exists());
+}
+
+/// What is half as precise is planned and tried as well.
+#[test]
+fn mixed_precision_is_tuned() {
+    let here = tempfile::tempdir().unwrap();
+    let bf16 = [
+        "--set",
+        "model.precision=bf16",
+        "--set",
+        "model.context=0x10",
+    ];
+    let words = [&bf16[..], &["--trials", "1", "--steps", "3"]].concat();
+    let (code, text, error) = advect(here.path(), &tune(&words));
+    assert_eq!(code, Some(0), "{text}{error}");
+    assert!(lines(here.path())[0].contains("\"measured\""));
+}

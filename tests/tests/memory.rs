@@ -1,5 +1,6 @@
 //! What training holds, by an allocator that counts, is what the planner says: parameters, gradients and the
-//! state of the optimizer to the byte, what the adjoint waits for and works with to 0.2 %.
+//! state of the optimizer to the byte, what the adjoint waits for and works with to 0.2 % on one worker, and to 2 %
+//! on meshes.
 //!
 //! Numbers of single precision and `bf16` are the only large things that are aligned to four and to two bytes, so
 //! that the allocator counts them and nothing else, for the worker that took the memory.

@@ -402,6 +402,7 @@ pub(crate) struct Parts {
     /// The network, where it is simulated.
     pub(crate) net: Option<Arc<sim::Net>>,
 }
+
 /// The worker that last words begin with, if they name one.
 fn named(why: &str) -> Option<usize> {
     let rest = why.strip_prefix("worker ")?;

@@ -61,6 +61,9 @@ impl Tape {
                 let slope = self.neg(square)?;
                 self.mul(g, slope)
             }
+            // 0 and g for every x: at 0, x to the power of p - 1 is not finite
+            Operation::Power(0.0) => self.zeros_like(g),
+            Operation::Power(1.0) => Ok(g),
             Operation::Power(p) => {
                 let less = self.powf(x, p - 1.0)?;
                 let slope = self.affine(less, p, 0.0)?;

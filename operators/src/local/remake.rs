@@ -73,8 +73,8 @@ fn again(make: &Make, from: &Tape, inputs: &[Handle]) -> Result<Again> {
 impl Tape {
     /// The results of `make`, of which the tape keeps neither the inner values nor the operations: a sweep
     /// makes them again when it comes there. Values and gradients have the bits that they would have
-    /// without; second derivatives add the same terms in another order. `make` uses the inputs that it is given, and gives the same for the same; segments may stand
-    /// in segments.
+    /// without; second derivatives add the same terms in another order. `make` uses the inputs that it is
+    /// given, and gives the same for the same; segments may stand in segments.
     ///
     /// # Errors
     /// Those of `make`.

@@ -8,6 +8,9 @@ use crate::OperatorError;
 
 type Result<T> = std::result::Result<T, OperatorError>;
 
+/// Numbers of a tensor at most: more cannot be held.
+const MOST: usize = 1 << 40;
+
 impl Tape {
     /// Row `ids[i]` of x for each i: `[n, …]` by `[m]` to `[m, …]`. The id `i64::MAX` names no row and gives
     /// zeros, which fills a list of edges up.
@@ -28,6 +31,12 @@ impl Tape {
     pub fn segment_sum(&mut self, x: Handle, ids: Handle, rows: usize) -> Result<Handle> {
         self.check_ids("segment_sum", x, ids)?;
         self.check_range("segment_sum", rows, ids)?;
+        let row: usize = self.shape(x)?.iter().skip(1).product();
+        if rows.checked_mul(row.max(1)).is_none_or(|n| n > MOST) {
+            let why =
+                format!("{rows} rows of {row} numbers are more than can be held; give fewer rows");
+            return Err(OperatorError::tensor("segment_sum", why));
+        }
         self.apply(Operation::SegmentSum { rows }, &[x, ids])
     }
 

@@ -8,7 +8,7 @@ use super::ledger::Ledger;
 use super::operation::Operation;
 use crate::OperatorError;
 
-/// A value on a tape: its place in the list.
+/// A value on a tape: its place in the list. On another tape it means another value, if any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Handle(pub(super) usize);
 
@@ -67,7 +67,7 @@ impl Tape {
     /// The value of a node.
     ///
     /// # Errors
-    /// [`OperatorError::Tensor`] if it was let go ([`Tape::trim`]), or the handle is of another tape.
+    /// [`OperatorError::Tensor`] if it was let go ([`Tape::trim`]), or there is no such place on this tape.
     pub fn value(&self, of: Handle) -> Result<&Tensor, OperatorError> {
         let node = self.node(of)?;
         node.value.as_ref().ok_or_else(|| {
@@ -79,7 +79,7 @@ impl Tape {
     /// Extents of a value, outermost first.
     ///
     /// # Errors
-    /// [`OperatorError::Tensor`] if the handle is of another tape.
+    /// [`OperatorError::Tensor`] if there is no such place on this tape.
     pub fn shape(&self, of: Handle) -> Result<&[usize], OperatorError> {
         Ok(&self.node(of)?.shape)
     }
@@ -87,7 +87,7 @@ impl Tape {
     /// Element type of a value.
     ///
     /// # Errors
-    /// [`OperatorError::Tensor`] if the handle is of another tape.
+    /// [`OperatorError::Tensor`] if there is no such place on this tape.
     pub fn dtype(&self, of: Handle) -> Result<DType, OperatorError> {
         Ok(self.node(of)?.dtype)
     }
@@ -95,7 +95,7 @@ impl Tape {
     /// The device that a value is on.
     ///
     /// # Errors
-    /// [`OperatorError::Tensor`] if the handle is of another tape.
+    /// [`OperatorError::Tensor`] if there is no such place on this tape.
     pub fn device(&self, of: Handle) -> Result<&Device, OperatorError> {
         Ok(&self.node(of)?.device)
     }

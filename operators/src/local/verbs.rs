@@ -21,6 +21,7 @@ macro_rules! of_each_element {
                 /// # Errors
                 /// If the value of `x` was let go, or has no floating-point type.
                 pub fn $verb(&mut self, x: Handle) -> Result<Handle> {
+                    self.smooth(stringify!($verb), x)?;
                     self.apply(Operation::$operation, &[x])
                 }
             )*
@@ -55,6 +56,23 @@ of_each_element! {
     softmax = Softmax;
     /// $x_i - \ln \sum_j e^{x_j}$ over the last dimension.
     log_softmax = LogSoftmax;
+}
+
+impl Tape {
+    /// A refusal of whole numbers.
+    fn smooth(&self, verb: &'static str, x: Handle) -> Result<()> {
+        let dtype = self.dtype(x)?;
+        match dtype.is_float() {
+            true => Ok(()),
+            false => {
+                let why = format!(
+                    "{} is of {dtype:?}; give floating-point numbers",
+                    self.name(x)
+                );
+                Err(OperatorError::tensor(verb, why))
+            }
+        }
+    }
 }
 
 /// Verbs of two operands that are broadcast to one shape.

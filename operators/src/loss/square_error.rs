@@ -1,4 +1,4 @@
-//! The square error of fields: $J = \frac12 \sum_i (x_i - y_i)^2$ over the targets that there are, and their number
+//! Half the square error of fields, summed, where [`MeanSquare`](super::MeanSquare) is its mean: $J = \frac12 \sum_i (x_i - y_i)^2$ over the targets that there are, and their number
 //! $n$, so that a mean over micro-batches and workers weighs every target alike.
 //!
 //! $$ \bar x_i = (x_i - y_i)\, \bar J , \quad 0 \text{ where } y_i \text{ is NaN: not observed}. $$

@@ -147,3 +147,19 @@ fn cut_to_nothing_is_still_swept() -> Result<()> {
     assert_eq!(found[1].dims(), [0, 3]);
     Ok(())
 }
+
+/// A function of whole numbers, and more rows than can be held, are refused and no end of the program.
+#[test]
+fn verbs_refuse_what_does_not_fit() -> Result<()> {
+    let mut tape = Tape::new();
+    let whole = tape.input("species", &Tensor::new(&[1_i64, 2], &device())?);
+    for made in [tape.exp(whole), tape.relu(whole), tape.softmax(whole)] {
+        let why = made.expect_err("it has no derivative").to_string();
+        assert!(why.contains("species is of I64"), "{why}");
+    }
+    let x = tape.input("x", &tensor(&[2, 3], 1));
+    let why = tape.segment_sum(x, whole, usize::MAX);
+    let why = why.expect_err("it is too large").to_string();
+    assert!(why.contains("give fewer rows"), "{why}");
+    Ok(())
+}

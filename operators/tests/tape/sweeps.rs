@@ -130,3 +130,36 @@ fn long_chains_need_no_stack() {
     let expected = (0..50_000).fold(1.0, |d, _| (1.0 - 1e-3) * d + 1.0);
     assert!((slope.expect("a slope") - expected).abs() < 1e-9 * expected);
 }
+
+/// Whole powers have all their derivatives at 0, also those that are 0.
+#[test]
+fn powers_have_derivatives_at_zero() -> Result<()> {
+    for (p, at_two) in [
+        (1.0, [1.0, 0.0, 0.0]),
+        (2.0, [4.0, 2.0, 0.0]),
+        (3.0, [12.0, 12.0, 6.0]),
+    ] {
+        let at_zero = [
+            f64::from(p == 1.0),
+            2.0 * f64::from(p == 2.0),
+            6.0 * f64::from(p == 3.0),
+        ];
+        let mut tape = Tape::new();
+        let x = tape.input("x", &Tensor::new(&[0.0, 2.0], &device())?);
+        let mut y = tape.powf(x, p)?;
+        for order in 0..3 {
+            let one = tape.ones_like(y)?;
+            let Some(slope) = tape.gradients_if_any(&[y], &[one], &[x])?[0] else {
+                assert_eq!([at_zero[order], at_two[order]], [0.0, 0.0], "{p}, {order}");
+                break;
+            };
+            y = slope;
+            assert_eq!(
+                flat(tape.value(y)?),
+                [at_zero[order], at_two[order]],
+                "{p}, {order}"
+            );
+        }
+    }
+    Ok(())
+}

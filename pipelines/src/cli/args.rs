@@ -233,7 +233,8 @@ pub(crate) struct TuneArgs {
     #[arg(long)]
     pub(crate) resume: bool,
     /// Of the first trials, which are drawn
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub(crate) seed: u64,
     /// Print nothing but errors
     #[arg(short, long)]

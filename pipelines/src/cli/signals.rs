@@ -1,6 +1,6 @@
-//! SIGTERM and SIGINT: the first asks the run to seal and save, the second ends it at once.
+//! SIGTERM, SIGINT and SIGHUP: the first asks the run to seal and save, the second ends it at once.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::error::{PipelineError, Result};
@@ -11,7 +11,7 @@ const INTERRUPTED: i32 = 130;
 
 /// Sets `stop` at the first signal; the second exits with [`INTERRUPTED`].
 pub(crate) fn install(stop: &Stop) -> Result<()> {
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
         // in this order: the second signal finds the flag that the first has set
         let second = flag::register_conditional_shutdown(signal, INTERRUPTED, stop.flag());
         second

@@ -11,7 +11,7 @@ use crate::planner::Job;
 use crate::planner::calibrate::to_toml;
 use crate::planner::machine::{Machine, THIS};
 use crate::tune::candidates::{Candidates, enumerate};
-use crate::tune::journal::Record;
+use crate::tune::journal::{ASKED, Record, TRIALS, fresh, keep};
 use crate::tune::trial::Verdict;
 use crate::tune::{Ask, Ended, Session, report};
 
@@ -29,18 +29,29 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<()> {
             print_line(line);
         }
     };
+    // what no trial could run is told before the first
+    pipeline.check(&config)?;
     let job = Job::read(&config, None)?;
     if let Some(mesh) = &job.mesh {
         say(&format!(
             "layout.mesh = {mesh:?} is left aside: meshes are what is searched"
         ));
     }
-    // what no trial could run is told before the first
-    pipeline.check(&config)?;
     let stop = Stop::default();
     signals::install(&stop)?;
+    // a name or a file that is wrong leaves nothing behind
+    let named = match ask.resume || ask.machine == THIS {
+        true => None,
+        false => Some(Machine::load(&ask.machine)?),
+    };
     let _claim = claim(&ask.out, true)?;
-    let machine = machine(&ask)?;
+    if !ask.resume && !ask.out.join(TRIALS).exists() {
+        fresh(&ask.out)?;
+    }
+    let machine = match named {
+        Some(machine) => machine,
+        None => machine(&ask)?,
+    };
     if machine.name == THIS {
         say(&forecast::describe(&machine));
     }
@@ -61,9 +72,9 @@ pub(crate) fn tune(args: &TuneArgs) -> Result<()> {
         let mend = "give fewer workers, a samples.step that they divide, or a smaller model";
         return Err(usage(&format!("--workers {}", ask.workers), &why, mend));
     }
-    let mut session = Session::open(&ask, name, &config, &candidates)?;
+    let mut session = Session::open(&ask, name, &config, &job, &candidates)?;
     // kept once the search is known to be a new one, or the one that this belongs to
-    report::keep(&ask.out.join(MACHINE), &described(&machine)?)?;
+    keep(&ask.out.join(MACHINE), &described(&machine)?)?;
     say(&title(&ask, &candidates, &session));
     let ended = session.run(&stop, |record, all| say(&line(record, all)))?;
     conclude(args, &ask, &config, &candidates, &session.records, ended)
@@ -114,10 +125,9 @@ fn ask(args: &TuneArgs) -> Result<Ask> {
 /// The machine to plan for: of a search that goes on the one that it was begun with.
 fn machine(ask: &Ask) -> Result<Machine> {
     let kept = ask.out.join(MACHINE);
-    match (ask.resume && kept.is_file(), ask.machine.as_str()) {
-        (true, _) => Ok(Machine::load(&kept.display().to_string())?),
-        (false, THIS) => Ok(crate::planner::calibrate::calibrate()?),
-        (false, name) => Ok(Machine::load(name)?),
+    match ask.resume && ask.out.join(ASKED).exists() {
+        true => Ok(Machine::load(&kept.display().to_string())?),
+        false => Ok(crate::planner::calibrate::calibrate()?),
     }
 }
 
@@ -188,7 +198,7 @@ fn conclude(
         }
         let file = out.join("best.toml");
         let command = report::command(name, best, &file);
-        report::keep(&file, &report::best_toml(config, best, measured, &command))?;
+        keep(&file, &report::best_toml(config, best, measured, &command))?;
         report::pictures(records, out)?;
         text += &format!("\n{command}\n");
     }
@@ -199,7 +209,7 @@ fn conclude(
         };
         text += &format!("{go_on}{more}\n");
     }
-    report::keep(&out.join("report.txt"), &text)?;
+    keep(&out.join("report.txt"), &text)?;
     if !args.quiet {
         print_line(&format!("\n{}", text.trim_end()));
     }

@@ -183,7 +183,7 @@ fn piece(
     let numbers = weights
         .get(parameter)
         .ok_or_else(|| EngineError::Operator {
-            operator: format!("Start on worker {worker}"),
+            operator: "Start".to_owned(),
             why: format!("there are no weights of '{parameter}'"),
         })?;
     let doubles = || numbers.iter().map(|x| f64::from(*x));

@@ -47,7 +47,8 @@ pub fn calibrate() -> Result<Machine> {
         dispatch,
         peak: Peak {
             fp16: 0.0,
-            bf16: 0.0,
+            // arithmetic between halves is single precision
+            bf16: single,
             f32: single,
             f64: double,
         },

@@ -200,8 +200,8 @@ impl Machine {
             let mend = "give a share of a step, 0 for none";
             return refuse("jitter", self.jitter.to_string(), mend);
         }
-        if !(self.dispatch >= 0.0 && self.dispatch.is_finite()) {
-            let mend = "give seconds of an operator, 0 for none";
+        if !(0.0..=1.0).contains(&self.dispatch) {
+            let mend = "give seconds of an operator, 0 for none and 1 at most";
             return refuse("dispatch", self.dispatch.to_string(), mend);
         }
         for (what, peak) in [

@@ -131,7 +131,7 @@ impl<'a> Setup<'a> {
     /// Parameters of a virtual stage, bytes.
     fn weights(&self, part: Part) -> f64 {
         let n = self.gpt.parameters(part, self.run.axes.tensor, false);
-        n as f64 * self.run.precision.bytes() as f64
+        n as f64 * self.run.learned() as f64
     }
 
     /// Reductions of the residual stream over tensor ranks: forward, backward.

@@ -202,7 +202,7 @@ pub(super) fn step(setup: &Setup<'_>, cache: &mut Cache) -> Result<(f64, Outcome
 /// Seconds on rank `i` to reduce its gradient, and to update and gather its parameters.
 fn tail(setup: &Setup<'_>, i: usize) -> [f64; 2] {
     let run = setup.run;
-    let e = run.precision.bytes() as f64;
+    let e = run.learned() as f64;
     let deepspeed = run.policy == Policy::Deepspeed;
     let part = run.rank(setup.gpt, i);
     let n = setup.gpt.parameters(part, run.axes.tensor, deepspeed) as f64;
@@ -236,7 +236,7 @@ fn tied(setup: &Setup<'_>) -> f64 {
         return 0.0;
     }
     let table = gpt.vocabulary.div_ceil(run.axes.tensor) * gpt.width;
-    let bytes = table as f64 * run.precision.bytes() as f64;
+    let bytes = table as f64 * run.learned() as f64;
     let back = setup.hops.last().map_or(0.0, |hop| hop.send(bytes));
     setup.unless(Axis::Pipeline, back)
 }

@@ -13,8 +13,10 @@ use super::trial::Verdict;
 use crate::error::{PipelineError, Result};
 
 const MEND: &str = "choose another directory with --out";
-const ASKED: &str = "tune.toml";
-const TRIALS: &str = "trials.jsonl";
+/// What was asked.
+pub const ASKED: &str = "tune.toml";
+/// Trials that ended.
+pub const TRIALS: &str = "trials.jsonl";
 const TORN: &str = "trials.jsonl.torn";
 
 /// A trial that ended.
@@ -56,7 +58,7 @@ pub struct Earlier {
 }
 
 impl Journal {
-    /// Begins in an empty directory, or goes on where a search with the same `asked` has stopped.
+    /// Begins in a directory that holds nothing, or goes on where a search with the same `asked` has stopped.
     ///
     /// # Errors
     /// If there is a search and `resume` is not set, or none and it is; if it was asked for something else;
@@ -87,17 +89,8 @@ impl Journal {
                 ));
             }
             (Err(e), false) if e.kind() == ErrorKind::NotFound => {
-                if path.exists() {
-                    let why =
-                        "these trials have no tune.toml beside them that says what they are of";
-                    return Err(usage(
-                        &path,
-                        why,
-                        "move the file away, or choose another --out",
-                    ));
-                }
-                std::fs::write(&before, asked)
-                    .map_err(PipelineError::file("write", &before, MEND))?;
+                fresh(out)?;
+                keep(&before, asked)?;
             }
             (Err(e), _) => return Err(PipelineError::file("read", &before, MEND)(e)),
         }
@@ -118,6 +111,42 @@ impl Journal {
         });
         written.map_err(PipelineError::file("write", &self.path, MEND))
     }
+}
+
+/// A refusal of a directory that holds anything but the claim of a search: nothing there is written over.
+///
+/// # Errors
+/// If there is something, or the system refuses.
+pub fn fresh(out: &Path) -> Result<()> {
+    let found = std::fs::read_dir(out).map_err(PipelineError::file("read", out, MEND))?;
+    let mut names = found.flatten().map(|entry| entry.file_name());
+    match names.find(|name| name != ".lock") {
+        None => Ok(()),
+        Some(name) => Err(PipelineError::Usage {
+            what: out.display().to_string(),
+            why: format!(
+                "it holds {}, and a search begins in a directory of its own",
+                name.display()
+            ),
+            mend: "choose another directory with --out".to_owned(),
+        }),
+    }
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// If the system refuses.
+pub fn keep(path: &Path, text: &str) -> Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = PathBuf::from(beside);
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        std::fs::rename(&beside, path)
+    });
+    written.map_err(PipelineError::file("write", path, MEND))
 }
 
 /// Reads the trials that ended, and puts a last line aside that was cut.

@@ -7,11 +7,10 @@ use super::journal::Record;
 use super::metrics::Measured;
 use super::trial::Verdict;
 use crate::config::Config;
-use crate::error::{PipelineError, Result};
+use crate::error::Result;
 use crate::planner::report::Table;
 use crate::plot::{Diagram, Mark};
 
-const MEND: &str = "choose another directory with --out";
 /// Predicted failures that are shown.
 const SHOWN: usize = 5;
 
@@ -154,10 +153,20 @@ pub fn spearman(x: &[f64], y: &[f64]) -> Option<f64> {
 pub fn command(pipeline: &str, best: &Record, file: &Path) -> String {
     format!(
         "advect run {pipeline} --config {} -w {} --operator-threads {}",
-        file.display(),
+        quoted(file),
         best.workers,
         best.threads
     )
+}
+
+/// A path as a shell takes it, on one line.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string().replace(['\n', '\r'], "?");
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
+    match text.chars().all(plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }
 
 /// The configuration that was asked for with the settings of `best` in it: whole, with the user's steps.
@@ -218,14 +227,6 @@ pub fn pictures(records: &[Record], out: &Path) -> Result<()> {
             .with("trials", Mark::Points, all),
         "progress.png",
     )
-}
-
-/// Writes a file of results.
-///
-/// # Errors
-/// If the system refuses.
-pub fn keep(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).map_err(PipelineError::file("write", path, MEND))
 }
 
 #[cfg(test)]

@@ -1,15 +1,17 @@
 //! A session: trials side by side, each kept when it ends, until there is nothing to gain.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::candidates::{Candidate, Candidates};
-use super::journal::{Journal, Record};
+use super::journal::{Journal, Record, keep};
 use super::search::{End, LEAST, Next, Outcome, Point, Search};
 use super::trial::{Common, Trial, Verdict};
 use crate::config::Config;
 use crate::error::{PipelineError, Result};
-use crate::pipeline::Stop;
+use crate::pipeline::{Stop, claim};
+use crate::planner::Job;
 
 /// How often trials are looked at.
 const LOOK: Duration = Duration::from_millis(10);
@@ -60,7 +62,7 @@ impl Ask {
 
     /// Steps at the beginning of a trial that are not measured: buffers and caches fill.
     fn warm_up(&self) -> usize {
-        self.steps / 3
+        self.steps.div_ceil(3)
     }
 }
 
@@ -111,7 +113,7 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Begins, or goes on, with `candidates` of a run with `config`.
+    /// Begins, or goes on, with `candidates` of a run with `config`, which the planner reads as `job`.
     ///
     /// # Errors
     /// As [`Journal::open`], or if a trial of before is of no candidate.
@@ -119,13 +121,13 @@ impl<'a> Session<'a> {
         ask: &'a Ask,
         pipeline: &str,
         config: &Config,
+        job: &Job,
         candidates: &'a Candidates,
     ) -> Result<Self> {
         let asked = ask.to_toml(pipeline, config);
         let (journal, earlier) = Journal::open(&ask.out, &asked, ask.resume)?;
         let base = ask.out.join("base.toml");
-        std::fs::write(&base, config.to_toml())
-            .map_err(PipelineError::file("write", &base, MEND))?;
+        keep(&base, &config.to_toml())?;
         let program = std::env::current_exe().map_err(PipelineError::file(
             "find",
             Path::new("advect"),
@@ -160,7 +162,7 @@ impl<'a> Session<'a> {
                 program,
                 pipeline: pipeline.to_owned(),
                 config: base,
-                short: short(config, ask.steps),
+                short: short(job.gpt.sequence, ask.steps),
                 steps: ask.steps,
                 warm_up: ask.warm_up(),
                 limit: ask.trial_limit,
@@ -246,12 +248,39 @@ impl<'a> Session<'a> {
             .map_err(PipelineError::file("create", directory, MEND))?;
         let all = std::fs::read_dir(directory);
         let all = all.map_err(PipelineError::file("read", directory, MEND))?;
-        let named = all
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let kept = self.records.iter().map(|r| r.trial);
-        Ok(named.chain(kept).max().unwrap_or(0))
+        let mut named: Vec<usize> = Vec::new();
+        for entry in all.flatten() {
+            // a trial of a search that was killed may still run, and would be measured with the next
+            drop(claim_trial(&entry.path())?);
+            named.extend(
+                entry
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse::<usize>().ok()),
+            );
+        }
+        let kept = self
+            .records
+            .iter()
+            .map(|r| r.trial)
+            .filter(|n| *n < usize::MAX);
+        Ok(named.into_iter().chain(kept).max().unwrap_or(0))
     }
+}
+
+/// The claim of a trial's directory.
+fn claim_trial(directory: &Path) -> Result<Option<File>> {
+    if !directory.join(".lock").is_file() {
+        return Ok(None);
+    }
+    claim(directory, true).map_err(|e| match e {
+        PipelineError::Usage { what, .. } => PipelineError::Usage {
+            what,
+            why: "a trial of a search that was killed still runs there".to_owned(),
+            mend: "wait for its end, or end it, and go on with --resume".to_owned(),
+        },
+        other => other,
+    })
 }
 
 fn told(verdict: &Verdict) -> Outcome {
@@ -263,10 +292,8 @@ fn told(verdict: &Verdict) -> Outcome {
 
 /// Settings of a run of `steps` steps that does nothing else: of validation and test there is the least,
 /// nothing is written or read on the way.
-fn short(config: &Config, steps: usize) -> Vec<String> {
-    let context = config.get("model.context").map(|s| s.text());
-    let context = context.and_then(|text| text.parse::<usize>().ok());
-    let least = context.map_or(0, |context| context.saturating_add(1));
+fn short(context: usize, steps: usize) -> Vec<String> {
+    let least = context.saturating_add(1);
     let mut set = vec![
         format!("training.steps={steps}"),
         format!("validation.every={steps}"),

@@ -77,6 +77,15 @@ impl Run {
         self.axes.data * self.axes.context
     }
 
+    /// Bytes of a number of parameters and gradients that travels: DeepSpeed sends halves, this program what is
+    /// learned.
+    pub fn learned(&self) -> u64 {
+        match self.policy {
+            Policy::Advect => self.precision.learned(),
+            Policy::Deepspeed => self.precision.bytes(),
+        }
+    }
+
     /// The stage of ZeRO that there is something to cut for: 0 with one replica.
     pub fn sharding(&self) -> u8 {
         if self.replicas() > 1 { self.zero } else { 0 }
