@@ -104,7 +104,7 @@ pub(crate) fn start(checkpoint: &Arc<Checkpoint>, mesh: &Mesh, worker: usize) ->
             let name = name(parameter, slot);
             let read = checkpoint.read(&name, spec.dtype, &spec.shape, &region);
             read.map_err(|e| EngineError::Operator {
-                operator: "Start".to_owned(),
+                operator: format!("Start on worker {worker}"),
                 why: e.to_string(),
             })
         }),

@@ -30,9 +30,11 @@ fn contains(message: &str, parts: &[&str]) {
 fn names_panic() {
     let run = Fabric::Threads(3).run(|w, c| pipeline(w, c, Fault::Panic(5)));
     let message = failure(run);
-    contains(
-        &message,
-        &["worker 1", "'Solve'", " at 6: ", "singular matrix"],
+    contains(&message, &["worker 1", "'Solve'", "singular matrix"]);
+    // step 5 has just been closed: what is told of it may be under way
+    assert!(
+        message.contains(" at 5: ") || message.contains(" at 6: "),
+        "{message}"
     );
 }
 

@@ -183,7 +183,7 @@ fn piece(
     let numbers = weights
         .get(parameter)
         .ok_or_else(|| EngineError::Operator {
-            operator: "Start".to_owned(),
+            operator: format!("Start on worker {worker}"),
             why: format!("there are no weights of '{parameter}'"),
         })?;
     let doubles = || numbers.iter().map(|x| f64::from(*x));

@@ -117,12 +117,13 @@ mod tests {
         let machine = Machine::built_in("frontier").unwrap();
         for policy in [Policy::Deepspeed, Policy::Advect] {
             for flash in [true, false] {
-                let run = Run {
+                let mut run = Run {
                     policy,
                     flash,
                     zero: 1,
                     ..recipe_22b()
                 };
+                run.axes.tensor = 2;
                 let found = longest(&machine, &gpt_22b(), &run, 64).unwrap();
                 assert!(found > 0);
                 let fits = |sequence: usize| {
@@ -148,7 +149,7 @@ mod tests {
                 policy: Policy::Advect,
                 ..recipe_22b()
             };
-            run.axes.context = context;
+            (run.axes.context, run.axes.tensor) = (context, 2);
             longest(&machine, &gpt_22b(), &run, 1024).unwrap() as f64
         };
         let ratio = with(4) / with(1);

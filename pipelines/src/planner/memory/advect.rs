@@ -36,11 +36,13 @@ pub(super) fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize) -> Memory {
         false => {
             let gained = e * share(run, 2, gpt.layer(run.axes.tensor));
             let gained = (layers.saturating_sub(1)).saturating_mul(gained.saturating_sub(layer));
-            // the output of the function of the last block has been let go; of what is recomputed, one end of
-            // the layer is there anyhow
+            // the output of the function of the last block has been let go; of what is recomputed one end is there
+            // anyhow, and between halves so is that output, widened
             let f = gpt.hidden.div_ceil(run.axes.tensor) as u64;
+            let output = run.precision.bytes() * run.tokens(gpt) as u64 * f;
             gained.saturating_sub(match run.recompute {
-                Recompute::None => run.precision.bytes() * run.tokens(gpt) as u64 * f,
+                Recompute::None => output,
+                Recompute::Full if run.precision.bytes() < e => output + residual(gpt, run),
                 Recompute::Full => residual(gpt, run),
             })
         }
