@@ -5,9 +5,12 @@
     reason = "helpers of tests, too, fail by panicking"
 )]
 
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+mod common;
+
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use common::{advect, command};
 
 /// A coarse grid and six hours.
 const SMALL: [&str; 8] = [
@@ -20,25 +23,6 @@ const SMALL: [&str; 8] = [
     "--set",
     "grid.columns=22",
 ];
-
-fn command(out: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_advect"));
-    command.current_dir(out).args(words);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ADVECT_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn advect(out: &Path, words: &[&str]) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command(out, words).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout), text(stderr))
-}
 
 /// Whatever is wrong is named in one line, with a mend, and the code says whose fault it is.
 #[test]

@@ -6,9 +6,13 @@
     reason = "helpers of tests, too, fail by panicking"
 )]
 
+mod common;
+
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use common::{advect, command};
 
 /// A model so small that a trial is mostly the start of a process.
 const TINY: [&str; 6] = [
@@ -19,25 +23,6 @@ const TINY: [&str; 6] = [
     "model.hidden=32",
     "model.context=16",
 ];
-
-fn command(here: &Path, words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_advect"));
-    command.current_dir(here).args(words);
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ADVECT_")) {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn advect(here: &Path, words: &[&str]) -> (Option<i32>, String, String) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command(here, words).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (status.code(), text(stdout), text(stderr))
-}
 
 fn tune<'a>(more: &[&'a str]) -> Vec<&'a str> {
     let mut words = vec!["tune", "language", "--workers", "1", "--out", "o"];

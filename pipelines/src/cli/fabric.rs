@@ -6,6 +6,7 @@ use advect_engine::Fabric;
 use clap::ValueEnum;
 
 use super::args::{FabricArgs, FabricKind};
+use super::usage;
 use crate::error::{PipelineError, Result};
 
 /// Variables by which MPI launchers tell a rank that it is one.
@@ -152,14 +153,6 @@ fn parse_hosts(list: &str) -> Result<Vec<String>> {
         ));
     }
     Ok(hosts)
-}
-
-fn usage(what: &str, why: &str, mend: &str) -> PipelineError {
-    PipelineError::Usage {
-        what: what.to_owned(),
-        why: why.to_owned(),
-        mend: mend.to_owned(),
-    }
 }
 
 #[cfg(test)]

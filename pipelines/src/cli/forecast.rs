@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::args::{PlanArgs, SpaceKind};
-use super::print_line;
+use super::{print_line, usage};
 use crate::config::Config;
 use crate::error::{PipelineError, Result};
 use crate::planner::calibrate::{calibrate, to_toml};
@@ -239,13 +239,5 @@ fn nothing(machine: &Machine, workers: usize, ranking: &Ranking) -> PlannerError
         run,
         why: Box::new(why),
         mend,
-    }
-}
-
-fn usage(what: &str, why: &str, mend: &str) -> PipelineError {
-    PipelineError::Usage {
-        what: what.to_owned(),
-        why: why.to_owned(),
-        mend: mend.to_owned(),
     }
 }

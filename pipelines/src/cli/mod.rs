@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use crate::error::Result;
+use crate::error::{PipelineError, Result};
 use args::{Args, Command, ConfigCommand};
 
 /// Runs the command line and gives the exit code.
@@ -83,6 +83,15 @@ pub(crate) fn print_line(line: &str) {
 }
 
 /// The error of the argument parser on one line, without the usage below it.
+/// What is wrong with an argument, why, and the mend.
+fn usage(what: &str, why: &str, mend: &str) -> PipelineError {
+    PipelineError::Usage {
+        what: what.to_owned(),
+        why: why.to_owned(),
+        mend: mend.to_owned(),
+    }
+}
+
 fn usage_line(text: &str) -> String {
     let says = text.lines().take_while(|l| !l.starts_with("Usage:"));
     let says: Vec<&str> = says.filter(|l| !l.starts_with("For more")).collect();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::args::TuneArgs;
-use super::{forecast, print_line, run, signals};
+use super::{forecast, print_line, run, signals, usage};
 use crate::config::Config;
 use crate::error::{PipelineError, Result};
 use crate::pipeline::{Stop, claim};
@@ -234,13 +234,5 @@ fn none(out: &Path, records: &[Record]) -> PipelineError {
             last.unwrap_or("there was none"),
             out.join("trials").display()
         ),
-    }
-}
-
-fn usage(what: &str, why: &str, mend: &str) -> PipelineError {
-    PipelineError::Usage {
-        what: what.to_owned(),
-        why: why.to_owned(),
-        mend: mend.to_owned(),
     }
 }
