@@ -183,3 +183,39 @@ fn stopped_and_resumed() {
         assert!(whole("calm", name) == whole("stopped", name), "{name}");
     }
 }
+
+/// A terminal that closes ends a run in order, and one that was started with `nohup` goes on.
+#[test]
+fn a_hangup_ends_what_heeds_it() {
+    for (before, whole) in [("", false), ("trap '' HUP; ", true)] {
+        let here = tempfile::tempdir().unwrap();
+        let steps = 1200;
+        let small = "--set model.layers=1 --set model.width=8 --set model.heads=1 --set model.groups=1 \
+                     --set model.hidden=8 --set model.context=8 --set samples.step=1 --set samples.micro=1";
+        let script = format!(
+            "{before}exec {} run language -w 1 --quiet --out o {small} --set training.steps={steps}",
+            env!("CARGO_BIN_EXE_advect")
+        );
+        let mut run = Command::new("sh");
+        let mut run = run
+            .current_dir(here.path())
+            .args(["-c", &script])
+            .spawn()
+            .unwrap();
+        let metrics = here.path().join("o/metrics.jsonl");
+        let count = || {
+            let text = std::fs::read_to_string(&metrics).unwrap_or_default();
+            text.lines().filter(|l| l.contains("\"step\",")).count()
+        };
+        let begun = Instant::now();
+        while count() == 0 && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let hangup = Command::new("kill")
+            .args(["-HUP", &run.id().to_string()])
+            .status();
+        assert!(hangup.unwrap().success());
+        run.wait().unwrap();
+        assert_eq!(count() == steps, whole, "{} of {steps} steps", count());
+    }
+}

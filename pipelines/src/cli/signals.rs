@@ -9,9 +9,20 @@ use crate::pipeline::Stop;
 /// Exit code of a run that a second signal ended.
 const INTERRUPTED: i32 = 130;
 
+/// Whether this program was started with a signal ignored, as `nohup` does for those that outlive their terminal.
+fn ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
 /// Sets `stop` at the first signal; the second exits with [`INTERRUPTED`].
 pub(crate) fn install(stop: &Stop) -> Result<()> {
     for signal in [SIGINT, SIGTERM, SIGHUP] {
+        if signal == SIGHUP && ignored(signal) {
+            continue;
+        }
         // in this order: the second signal finds the flag that the first has set
         let second = flag::register_conditional_shutdown(signal, INTERRUPTED, stop.flag());
         second
