@@ -9,7 +9,7 @@ use super::blocks::DEVIATION;
 use super::{Context, Norm, Role, Strategy, Style, Zero};
 use crate::network::rules::refuse;
 use crate::network::{Add, Bias, Dropout, LayerNorm, Linear, Pointwise, Residual, RmsNorm};
-use crate::training::{Initial, Parameter};
+use crate::training::{Initial, Parameter, Trainable};
 
 const SAME: Placement = Placement::Same;
 
@@ -46,6 +46,14 @@ impl<'a> Build<'a> {
             dtype,
             style,
             stage: 0,
+        }
+    }
+
+    /// What was built.
+    pub(super) fn finish(self) -> Trainable {
+        Trainable {
+            graph: self.graph,
+            parameters: self.parameters,
         }
     }
 

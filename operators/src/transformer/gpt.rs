@@ -101,10 +101,7 @@ impl Gpt {
         let count = build.graph.apply("count targets", Count, &[targets])?;
         build.graph.output("loss", loss)?;
         build.graph.output("count", count)?;
-        Ok(Trainable {
-            graph: build.graph,
-            parameters: build.parameters,
-        })
+        Ok(build.finish())
     }
 
     /// The graph of the logits `[samples, context, vocabulary]` of `samples` windows: input `tokens`,
@@ -116,10 +113,7 @@ impl Gpt {
         let mut build = Build::new(strategy, dtype, self.style.evaluated());
         let logits = self.logits(samples, &mut build)?;
         build.graph.output("logits", logits)?;
-        Ok(Trainable {
-            graph: build.graph,
-            parameters: build.parameters,
-        })
+        Ok(build.finish())
     }
 
     /// The graph of the blocks alone, without tokens: from `x` to `y`, both `[samples, context, width]`,
@@ -135,10 +129,7 @@ impl Gpt {
         let x = build.graph.input("x", spec)?;
         let y = self.through(&mut build, x)?;
         build.graph.output("y", y)?;
-        Ok(Trainable {
-            graph: build.graph,
-            parameters: build.parameters,
-        })
+        Ok(build.finish())
     }
 
     fn logits(&self, samples: usize, build: &mut Build<'_>) -> Result<Value> {

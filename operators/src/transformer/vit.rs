@@ -59,10 +59,7 @@ impl Vit {
         let [loss, count] = build.measured("square error", SquareError, &[y, targets])?;
         build.graph.output("loss", loss)?;
         build.graph.output("count", count)?;
-        Ok(Trainable {
-            graph: build.graph,
-            parameters: build.parameters,
-        })
+        Ok(build.finish())
     }
 
     /// The graph from `patches` `[samples, s, inputs]` to `y` `[samples, s, outputs]`, parameters named as in
@@ -74,10 +71,7 @@ impl Vit {
         let mut build = Build::new(strategy, dtype, self.style.evaluated());
         let y = self.map(samples, dtype, &mut build)?;
         build.graph.output("y", y)?;
-        Ok(Trainable {
-            graph: build.graph,
-            parameters: build.parameters,
-        })
+        Ok(build.finish())
     }
 
     fn map(&self, samples: usize, dtype: DType, build: &mut Build<'_>) -> Result<Value> {
