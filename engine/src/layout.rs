@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use crate::error::{EngineError, Result};
-use crate::mesh::Mesh;
+use crate::mesh::{Deal, Mesh};
 use crate::partial::Monoid;
 use crate::shard::DType;
 
@@ -29,10 +29,18 @@ pub enum Overlap {
 /// Where a tensor lives along one mesh axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Placement {
-    /// Contiguous pieces of dimension `dim`, as even as they come; some may be empty.
+    /// Pieces of dimension `dim`, as the axis deals them out ([`Deal`](crate::Deal)); some may be empty.
     Split {
         /// The dimension.
         dim: usize,
+    },
+    /// Pieces as in `Split`, each `by` places further down: place i has piece i + by, around the end. So a
+    /// piece visits all places in turn: ring attention.
+    Shifted {
+        /// The dimension.
+        dim: usize,
+        /// Places, fewer than the axis has.
+        by: usize,
     },
     /// Pieces as in `Split`, each with `width` more elements on both sides.
     Halo {
@@ -57,11 +65,11 @@ pub enum Placement {
 }
 
 impl Placement {
-    /// The placement of the cotangent: Split ↔ Split, At ↔ At, Same ↔ Partial(+), halo copies ↔ halo
+    /// The placement of the cotangent: Split, Shifted and At stay, Same ↔ Partial(+), halo copies ↔ halo
     /// sums.
     pub fn dual(self) -> Result<Self> {
         match self {
-            Placement::Split { .. } | Placement::At { .. } => Ok(self),
+            Placement::Split { .. } | Placement::Shifted { .. } | Placement::At { .. } => Ok(self),
             Placement::Same => Ok(Placement::Partial(Monoid::Sum)),
             Placement::Partial(Monoid::Sum) => Ok(Placement::Same),
             Placement::Partial(monoid) => Err(EngineError::NoAdjoint {
@@ -92,7 +100,9 @@ impl Placement {
     /// The dimension that is cut, if one is.
     pub fn dim(self) -> Option<usize> {
         match self {
-            Placement::Split { dim } | Placement::Halo { dim, .. } => Some(dim),
+            Placement::Split { dim }
+            | Placement::Shifted { dim, .. }
+            | Placement::Halo { dim, .. } => Some(dim),
             Placement::Same | Placement::Partial(_) | Placement::At { .. } => None,
         }
     }
@@ -107,6 +117,7 @@ impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Placement::Split { dim } => write!(f, "Split({dim})"),
+            Placement::Shifted { dim, by } => write!(f, "Split({dim}, shifted {by})"),
             Placement::Halo {
                 dim,
                 width,
@@ -153,19 +164,32 @@ pub(crate) struct Extent {
     /// All that is held, halos included, in local order.
     pub(crate) held: Vec<Segment>,
     /// The part that this worker owns: each element is owned once along the axes that cut.
-    pub(crate) owned: Segment,
+    pub(crate) owned: Vec<Segment>,
 }
 
 impl Extent {
+    /// Runs that are held one after the other.
+    fn of(runs: Vec<Range<usize>>) -> Self {
+        let mut local = 0;
+        let segment = |run: Range<usize>| {
+            let (global, len) = (run.start, run.len());
+            local += len;
+            Segment {
+                global,
+                local: local - len,
+                len,
+            }
+        };
+        let held: Vec<Segment> = runs.into_iter().map(segment).collect();
+        Extent {
+            owned: held.clone(),
+            held,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.held.iter().map(|s| s.len).sum()
     }
-}
-
-/// Piece `i` of `p` of a range, as even as they come.
-pub(crate) fn piece(range: &Range<usize>, i: usize, p: usize) -> Range<usize> {
-    let n = range.len();
-    range.start + i * n / p..range.start + (i + 1) * n / p
 }
 
 impl Layout {
@@ -199,13 +223,15 @@ impl Layout {
             .collect()
     }
 
-    /// Global index range that `worker` owns in each dimension (halos excluded).
-    pub fn owned(&self, mesh: &Mesh, shape: &[usize], worker: usize) -> Vec<Range<usize>> {
+    /// Global index ranges that `worker` owns in each dimension (halos excluded), ascending and apart: one
+    /// at most, where the axes that cut it deal out blocks.
+    pub fn owned(&self, mesh: &Mesh, shape: &[usize], worker: usize) -> Vec<Vec<Range<usize>>> {
         let extents = self.extents(mesh, shape, worker);
-        extents
-            .iter()
-            .map(|e| e.owned.global..e.owned.global + e.owned.len)
-            .collect()
+        let ranges = |e: &Extent| {
+            let runs = e.owned.iter().map(|s| s.global..s.global + s.len);
+            runs.collect()
+        };
+        extents.iter().map(ranges).collect()
     }
 
     /// Global index of each local index, per dimension (halos included).
@@ -256,7 +282,8 @@ impl Layout {
         let dims = shape.iter().enumerate();
         dims.map(|(dim, &n)| {
             // what is not here is empty in its first dimension
-            let mut owned = 0..if absent && dim == 0 { 0 } else { n };
+            let n_here = if absent && dim == 0 { 0 } else { n };
+            let mut owned = vec![0..n_here];
             let mut halo = None;
             for (a, p) in self
                 .axes
@@ -264,12 +291,19 @@ impl Layout {
                 .enumerate()
                 .filter(|(_, p)| p.dim() == Some(dim))
             {
-                owned = piece(&owned, at[a], mesh.sizes()[a]);
-                if let Placement::Halo { width, edge, .. } = p {
-                    halo = Some((*width, *edge));
+                let places = mesh.sizes()[a];
+                let mut place = at[a];
+                match p {
+                    Placement::Halo { width, edge, .. } => halo = Some((*width, *edge)),
+                    Placement::Shifted { by, .. } => place = (place + by) % places,
+                    _ => {}
                 }
+                owned = mesh.deals()[a].cut(&owned, place, places);
             }
-            extent(n, owned, halo)
+            match (halo, owned.as_slice()) {
+                (Some((width, edge)), [only]) => widened(n, only.clone(), width, edge),
+                _ => Extent::of(owned),
+            }
         })
         .collect()
     }
@@ -278,7 +312,8 @@ impl Layout {
     ///
     /// # Errors
     /// If the number of placements is not the number of axes, a dimension or a place does not exist,
-    /// two halos meet in one dimension, two monoids meet, a number without dimensions would be at one
+    /// two halos meet in one dimension, a halo is in one that is not dealt out in blocks, a piece is shifted
+    /// once around or more, two monoids meet, a number without dimensions would be at one
     /// place, or rows of (m, ℓ, o) would be cut.
     pub fn check(&self, mesh: &Mesh, shape: &[usize], dtype: DType) -> Result<()> {
         let fail = |why: String| {
@@ -295,8 +330,12 @@ impl Layout {
             ));
         }
         let mut halos = vec![0; shape.len()];
-        for (p, &places) in self.axes.iter().zip(mesh.sizes()) {
+        let axes = self.axes.iter().zip(mesh.sizes()).zip(mesh.deals());
+        for ((p, &places), _) in axes.clone() {
             match p {
+                Placement::Shifted { by, .. } if *by >= places => {
+                    return fail(format!("shifted by {by} on an axis of {places} places"));
+                }
                 Placement::At { at } if *at >= places => {
                     return fail(format!("place {at} of an axis that has {places}"));
                 }
@@ -309,6 +348,12 @@ impl Layout {
                 return fail(format!("dimension {dim} of a tensor of shape {shape:?}"));
             }
             if let Placement::Halo { dim, .. } = p {
+                let mut cuts = axes.clone().filter(|((q, _), _)| q.dim() == Some(*dim));
+                if cuts.any(|(_, deal)| *deal != Deal::Blocks) {
+                    return fail(format!(
+                        "a halo in dimension {dim}, which is not dealt out in blocks; relayout it first"
+                    ));
+                }
                 halos[*dim] += 1;
                 if halos[*dim] > 1 {
                     return fail(format!("two halos in dimension {dim}; keep one"));
@@ -333,18 +378,7 @@ impl Layout {
 }
 
 /// The piece `owned` of a dimension of `n`, widened by a halo.
-fn extent(n: usize, owned: Range<usize>, halo: Option<(usize, Edge)>) -> Extent {
-    let Some((width, edge)) = halo.filter(|_| !owned.is_empty()) else {
-        let only = Segment {
-            global: owned.start,
-            local: 0,
-            len: owned.len(),
-        };
-        return Extent {
-            held: vec![only],
-            owned: only,
-        };
-    };
+fn widened(n: usize, owned: Range<usize>, width: usize, edge: Edge) -> Extent {
     match edge {
         Edge::Clamped => {
             let start = owned.start.saturating_sub(width);
@@ -361,7 +395,7 @@ fn extent(n: usize, owned: Range<usize>, halo: Option<(usize, Edge)>) -> Extent 
             };
             Extent {
                 held: vec![all],
-                owned: mine,
+                owned: vec![mine],
             }
         }
         Edge::Periodic => {
@@ -381,7 +415,10 @@ fn extent(n: usize, owned: Range<usize>, halo: Option<(usize, Edge)>) -> Extent 
                 local: width,
                 len: owned.len(),
             };
-            Extent { held, owned: mine }
+            Extent {
+                held,
+                owned: vec![mine],
+            }
         }
     }
 }
@@ -390,27 +427,11 @@ fn extent(n: usize, owned: Range<usize>, halo: Option<(usize, Edge)>) -> Extent 
 mod tests {
     use super::*;
 
-    /// The owned pieces tile the dimension for every number of workers, empty pieces included.
-    #[test]
-    fn pieces_tile() {
-        for n in [0usize, 1, 2, 7, 16] {
-            for p in 1..9 {
-                let mut next = 0;
-                for i in 0..p {
-                    let r = piece(&(0..n), i, p);
-                    assert_eq!(r.start, next);
-                    next = r.end;
-                }
-                assert_eq!(next, n);
-            }
-        }
-    }
-
     /// A periodic halo of any width holds the right elements in the right order.
     #[test]
     fn periodic_halo_wraps() {
         for width in 0..12 {
-            let e = extent(5, 3..5, Some((width, Edge::Periodic)));
+            let e = widened(5, 3..5, width, Edge::Periodic);
             let mut got = Vec::new();
             for s in &e.held {
                 assert_eq!(s.local, got.len());

@@ -45,7 +45,7 @@ pub use error::{EngineError, Result};
 pub use fabric::Fabric;
 pub use graph::{Graph, Operator, Spec};
 pub use layout::{Edge, Layout, Overlap, Placement};
-pub use mesh::Mesh;
+pub use mesh::{Deal, Mesh};
 pub use partial::Monoid;
 pub use relayout::{Relayout, relayout};
 pub use shard::{Batch, Canonical, DType, Data, Element, Shard};

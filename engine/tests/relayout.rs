@@ -12,7 +12,7 @@
     reason = "helpers of tests, too, fail by panicking"
 )]
 
-use advect_engine::{DType, Edge, Layout, Mesh, Monoid, Overlap, Placement, Relayout, Shard};
+use advect_engine::{DType, Deal, Edge, Layout, Mesh, Monoid, Overlap, Placement, Relayout, Shard};
 
 #[path = "relayout/flow.rs"]
 mod flow;
@@ -28,7 +28,14 @@ fn kinds(places: usize) -> Vec<Placement> {
         Placement::Partial(Monoid::Sum),
         Placement::At { at: 0 },
     ];
-    all.extend((places > 1).then_some(Placement::At { at: places - 1 }));
+    if places > 1 {
+        all.push(Placement::At { at: places - 1 });
+        all.push(Placement::Shifted { dim: 0, by: 1 });
+    }
+    if places > 2 {
+        let by = places - 1;
+        all.push(Placement::Shifted { dim: 1, by });
+    }
     all
 }
 
@@ -127,7 +134,7 @@ fn pieces(mesh: &Mesh, layout: &Layout, seed: u64) -> Vec<Vec<f64>> {
                 let mut share = weight;
                 if sums.contains(&0) {
                     // the first held copy inside the owned range counts as the owner's
-                    let owner = owned[0].contains(&at[0]) && !seen_owner[g];
+                    let owner = owned[0].iter().any(|r| r.contains(&at[0])) && !seen_owner[g];
                     seen_owner[g] |= owner;
                     share *= if owner {
                         1.0 - 0.1 * (held[at[0]] - 1) as f64
@@ -183,7 +190,7 @@ fn value(mesh: &Mesh, layout: &Layout, pieces: &[Vec<f64>]) -> Vec<f64> {
                 assert!(same, "copies differ at {at:?} in {layout}");
                 first[g] = Some(v[l]);
             }
-            let counts = !only_owned || (owned[0].contains(&at[0]) && !seen[g]);
+            let counts = !only_owned || (owned[0].iter().any(|r| r.contains(&at[0])) && !seen[g]);
             if mine && counts {
                 seen[g] = true;
                 sum[g] += v[l];
@@ -259,7 +266,65 @@ fn value_and_adjoint_on_one_axis() {
     }
 }
 
-/// All pairs on two axes, 1,296 where both have two workers or more.
+/// All pairs on axes that deal out in other ways than blocks, alone, and outside and inside of another axis.
+#[test]
+fn value_and_adjoint_of_deals() {
+    for deal in [Deal::ZigZag, Deal::Striped] {
+        for workers in [1, 2, 3, 4] {
+            let mesh = Mesh::line("x", workers).dealing(0, deal);
+            for x in kinds(workers) {
+                for y in kinds(workers) {
+                    check(&mesh, &Layout::new([x]), &Layout::new([y]));
+                }
+            }
+        }
+        for (sizes, dealt) in [([2, 2], 0), ([2, 2], 1), ([3, 2], 0)] {
+            let mesh = Mesh::new([("x", sizes[0]), ("y", sizes[1])]).unwrap();
+            let mesh = mesh.dealing(dealt, deal);
+            let layouts: Vec<Layout> = kinds(sizes[0])
+                .iter()
+                .flat_map(|&a| {
+                    kinds(sizes[1])
+                        .into_iter()
+                        .map(move |b| Layout::new([a, b]))
+                })
+                .collect();
+            for from in &layouts {
+                for to in &layouts {
+                    check(&mesh, from, to);
+                }
+            }
+        }
+    }
+}
+
+/// A piece that goes one place on is sent once, and its cotangent comes back so; a halo is for blocks, and
+/// a piece goes around less than once.
+#[test]
+fn shifts_send_their_piece() {
+    let shape = [24, 48];
+    for p in [2usize, 3, 4, 8] {
+        let mesh = Mesh::line("x", p);
+        let shifted = |by| Layout::new([Placement::Shifted { dim: 0, by }]);
+        for by in 1..p {
+            let plan =
+                Relayout::plan(&mesh, &shape, DType::F32, &shifted(by - 1), &shifted(by)).unwrap();
+            let back = plan.adjoint().unwrap();
+            for w in 0..p {
+                assert_eq!(plan.bytes_sent(w), 24 * 48 * 4 / p, "{by} of {p}");
+                assert_eq!(back.bytes_sent(w), 24 * 48 * 4 / p, "{by} of {p}");
+            }
+        }
+        let said = shifted(p).check(&mesh, &shape, DType::F32).unwrap_err();
+        assert!(said.to_string().contains("shifted by"), "{said}");
+        let zig_zag = mesh.dealing(0, Deal::ZigZag);
+        let halo = Layout::new([halos()[0]]);
+        let said = halo.check(&zig_zag, &shape, DType::F32).unwrap_err();
+        assert!(said.to_string().contains("blocks"), "{said}");
+    }
+}
+
+/// All pairs on two axes, 3,136 where both have three workers or more.
 #[test]
 fn value_and_adjoint_on_two_axes() {
     for sizes in [[1, 1], [1, 2], [2, 1], [3, 1], [2, 2], [4, 2], [2, 4]] {

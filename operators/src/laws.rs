@@ -11,7 +11,6 @@ use advect_engine::laws::{Case, Entry};
 use advect_engine::{Edge, Monoid, Overlap, Placement, Result};
 
 use crate::OperatorError;
-use crate::attention::{Attention, AttentionPartial, FinishAttention, Rotary};
 use crate::loss::{Count, CrossEntropy, MeanSquare, SquareError, VocabularyPartial};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
 use crate::network::{
@@ -25,7 +24,6 @@ const SUM: Placement = Placement::Partial(Monoid::Sum);
 const S0: Placement = Placement::Split { dim: 0 };
 const S1: Placement = Placement::Split { dim: 1 };
 const S2: Placement = Placement::Split { dim: 2 };
-const S3: Placement = Placement::Split { dim: 3 };
 const HALO: Placement = Placement::Halo {
     dim: 0,
     width: 1,
@@ -39,7 +37,7 @@ const HALO: Placement = Placement::Halo {
 /// If a case asks for a mesh or an operator that cannot be.
 pub fn catalogue() -> Result<Vec<Entry>> {
     let mut all = network()?;
-    all.extend(attention()?);
+    all.extend(crate::attention::laws::entries()?);
     all.extend(language()?);
     all.extend(observations()?);
     all.extend(models()?);
@@ -47,7 +45,7 @@ pub fn catalogue() -> Result<Vec<Entry>> {
     Ok(all)
 }
 
-fn entry(types: &[&'static str], cases: Vec<Case>) -> Entry {
+pub(crate) fn entry(types: &[&'static str], cases: Vec<Case>) -> Entry {
     Entry {
         types: types.to_vec(),
         cases,
@@ -271,64 +269,6 @@ fn mixed() -> Vec<Case> {
         .input(&[5], -1.0..1.0)
         .on_line([S0, SAME, SAME]);
     vec![linear, norm]
-}
-
-fn attention() -> Result<Vec<Entry>> {
-    let mut partials = Vec::new();
-    for causal in [false, true] {
-        let name = format!("AttentionPartial, causal {causal}");
-        partials.push(
-            Case::new(&name, AttentionPartial { causal })
-                .input(&[3, 6, 4], -2.0..2.0)
-                .input(&[3, 6, 4], -2.0..2.0)
-                .input(&[3, 6, 2], -1.0..1.0)
-                .on_line([S0, S0, S0])
-                .on_line([S1, SAME, SAME])
-                .on_line([SAME, S1, S1])
-                .on_line([SAME, SAME, SAME])
-                .on_plane([[S0, SAME], [S0, S1], [S0, S1]])?
-                .on_plane([[S1, SAME], [SAME, S1], [SAME, S1]])?,
-        );
-    }
-    let finish = Case::new("FinishAttention", FinishAttention)
-        .scaled_input(&[3, 6, 5], 0.5..2.0)
-        .on_line([S0])
-        .on_line([S1])
-        .on_line([SAME])
-        .on_plane([[S0, S1]])?;
-    let whole = [false, true].map(|causal| {
-        Case::new(&format!("Attention, causal {causal}"), Attention { causal })
-            .input(&[2, 5, 3, 2, 4], -2.0..2.0)
-            .input(&[2, 5, 2, 3, 4], -1.0..1.0)
-            .on_line([S0, S0])
-            .on_line([S2, S3])
-            .on_line([S1, SAME])
-            .on_line([SAME, SAME])
-            .on_plane([[S0, S2], [S0, S3]])
-    });
-    let rotary = |with_values| Rotary {
-        base: 100.0,
-        with_values,
-    };
-    let queries = Case::new("Rotary", rotary(false))
-        .input(&[2, 5, 3, 2, 4], -1.0..1.0)
-        .on_line([S0])
-        .on_line([S1])
-        .on_line([S2])
-        .on_line([SUM])
-        .on_plane([[S1, S2]])?;
-    let keys = Case::new("Rotary beside values", rotary(true))
-        .input(&[2, 5, 2, 3, 4], -1.0..1.0)
-        .on_line([S1])
-        .on_line([S3])
-        .on_plane([[S1, S3]])?;
-    let whole = whole.into_iter().collect::<Result<Vec<_>>>()?;
-    Ok(vec![
-        entry(&["Attention"], whole),
-        entry(&["Rotary"], vec![queries, keys]),
-        entry(&["AttentionPartial"], partials),
-        entry(&["FinishAttention"], vec![finish]),
-    ])
 }
 
 fn language() -> Result<Vec<Entry>> {

@@ -129,7 +129,7 @@ fn operators_are_rounded_once() {
     check(Gated(Pointwise::Silu), &[&[4, 9], &[4, 9]], 2, &[]);
     check(Pointwise::Gelu, &[&[4, 9]], 1, &[]);
     check(
-        Attention { causal: true },
+        Attention::CAUSAL,
         &[&[2, 5, 2, 2, 4], &[2, 5, 2, 2, 4]],
         2,
         &[],

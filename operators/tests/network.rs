@@ -12,7 +12,7 @@ use advect_engine::laws::{Outcome, Sample, perform};
 use advect_engine::{
     DType, Data, Fabric, Graph, Layout, Mesh, Monoid, Placement, Result, Shard, Spec, Tick,
 };
-use advect_operators::attention::{AttentionPartial, FinishAttention, Rotary};
+use advect_operators::attention::{Attention, AttentionPartial, FinishAttention, Rotary};
 use advect_operators::loss::MeanSquare;
 use advect_operators::network::{Add, Bias, Linear, Pointwise};
 
@@ -88,23 +88,23 @@ fn attention(mesh: &Mesh, keys: Placement, queries: Placement) -> Result<Graph> 
     let cut = if keys == S1 { S1 } else { queries };
     let x = graph.input("x", spec(&[2, BATCH, WIDTH], cut))?;
     let t = graph.input("t", spec(&[2, BATCH, WIDTH], SAME))?;
-    let mut projection = |name: &str, p: Placement| -> Result<Value> {
-        let w = graph.parameter(name, spec(&[WIDTH, WIDTH], SAME))?;
+    let mut projection = |name: &str, shape: &[usize], p: Placement| -> Result<Value> {
+        let w = graph.parameter(name, spec(shape, SAME))?;
         let y = graph.apply(&format!("x {name}"), Linear::LAST, &[x, w])?;
         graph.relayout(y, &Layout::new([p]))
     };
-    let (q, k, v) = (
-        projection("w", queries)?,
-        projection("b", keys)?,
-        projection("v", keys)?,
-    );
-    let rows = graph.apply("partial", AttentionPartial { causal: true }, &[q, k, v])?;
+    let q = projection("w", &[WIDTH, 1, 1, WIDTH], queries)?;
+    let kv = projection("v", &[WIDTH, 2, 1, WIDTH], keys)?;
+    let partial = AttentionPartial::new(Attention::CAUSAL);
+    let rows = graph.apply("partial", partial, &[q, kv])?;
     let merged = if keys == S1 {
         graph.relayout(rows, &Layout::new([S1]))?
     } else {
         rows
     };
     let y = graph.apply("finish", FinishAttention, &[merged])?;
+    let b = graph.parameter("b", spec(&[1, 1, WIDTH, WIDTH], SAME))?;
+    let y = graph.apply("y b", Linear::over(3), &[y, b])?;
     let y = graph.relayout(y, &Layout::same(mesh))?;
     let loss = graph.apply("loss", MeanSquare, &[y, t])?;
     graph.output("loss", loss)?;

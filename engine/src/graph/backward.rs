@@ -185,11 +185,13 @@ impl<'s, T: Moment> Mirror<'_, 's, T> {
         let tensor = &self.graph.values[value.0];
         let held = tensor.held && once;
         let by_version = held && parts.values().any(|(_, held)| !held);
-        let mut streams: Vec<_> = parts.into_values().map(|(stream, _)| stream).collect();
+        // the last use comes first on the way back
+        let streams = parts.into_values().rev().map(|(stream, _)| stream);
+        let mut streams: Vec<_> = streams.collect();
         match (streams.pop(), streams.is_empty()) {
             (Some(only), true) if !by_version => Ok(only),
-            (Some(last), _) => {
-                streams.push(last);
+            (Some(first), _) => {
+                streams.push(first);
                 Ok(sum(&tensor.name, streams, tensor.spec.dual()?, held))
             }
             (None, _) => Err(EngineError::NoAdjoint {

@@ -30,8 +30,8 @@ struct Open<T: Moment> {
 /// Adds the cotangents of one value, in the order (moment, key, use) whatever order they come in.
 ///
 /// Sums of a moment leave as soon as every use has given its part; a part that has not come when
-/// the frontier passes is zero. Sums of a version (`held`) leave when the frontier has passed it,
-/// and are folded as far as the order allows before that.
+/// the frontier passes is zero. Sums of a version (`held`) leave when the frontier has passed it.
+/// Both are folded before that as far as the order allows.
 pub(crate) fn sum<'s, T: Moment>(
     name: &str,
     uses: Vec<Stream<'s, T, Batch>>,
@@ -84,7 +84,12 @@ pub(crate) fn sum<'s, T: Moment>(
                     entry.waiting.len() + entry.added == count || closed(&slot.0)
                 };
                 while let Some(first) = entry.waiting.first_entry() {
-                    let next = complete || (held && closed(&first.key().0));
+                    let (time, _, port) = first.key();
+                    let next = complete
+                        || match held {
+                            true => closed(time),
+                            false => *port == entry.added,
+                        };
                     if !next {
                         break;
                     }

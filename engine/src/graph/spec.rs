@@ -121,7 +121,9 @@ impl Spec {
             Rows::Plain => self.layout.dual()?,
             Rows::Scaled => {
                 let axes = self.layout.axes.iter().map(|p| match p {
-                    Placement::Split { .. } | Placement::At { .. } => Ok(*p),
+                    Placement::Split { .. } | Placement::Shifted { .. } | Placement::At { .. } => {
+                        Ok(*p)
+                    }
                     Placement::Same => Ok(Placement::Partial(Monoid::LogSumExp)),
                     Placement::Partial(Monoid::LogSumExp) => Ok(Placement::Same),
                     _ => Err(none(

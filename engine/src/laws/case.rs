@@ -102,6 +102,15 @@ impl Case {
         Ok(self)
     }
 
+    /// Layouts of the inputs that are right on one mesh.
+    pub fn on<const N: usize>(mut self, mesh: Mesh, layouts: [Layout; N]) -> Self {
+        self.placings.push(Placing {
+            mesh,
+            layouts: layouts.to_vec(),
+        });
+        self
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name

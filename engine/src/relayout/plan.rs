@@ -171,9 +171,12 @@ fn intermediate(mesh: &Mesh, shape: &[usize], from: &Layout, to: &Layout) -> Opt
     for (axis, (&x, &y)) in from.axes.iter().zip(&to.axes).enumerate() {
         let between = match (x, y) {
             _ if x == y && !touches(from, to, x) => x,
-            (Placement::Partial(_), Placement::Split { dim } | Placement::Halo { dim, .. })
-                if cuttable(dim) =>
-            {
+            (
+                Placement::Partial(_),
+                Placement::Split { dim }
+                | Placement::Shifted { dim, .. }
+                | Placement::Halo { dim, .. },
+            ) if cuttable(dim) => {
                 reduces = true;
                 Placement::Split { dim }
             }

@@ -348,32 +348,45 @@ impl Pair<'_> {
                 matches!(p, Placement::Halo { dim: d, overlap, .. } if *d == dim && *overlap == what)
             })
         };
-        let given: &[Segment] = if halo(self.from, Overlap::Sums) {
-            &has.held
-        } else {
-            std::slice::from_ref(&has.owned)
+        let given = match halo(self.from, Overlap::Sums) {
+            true => &has.held,
+            false => &has.owned,
         };
-        let taken: &[Segment] = if halo(self.to, Overlap::Copies) {
-            &wants.held
-        } else {
-            std::slice::from_ref(&wants.owned)
+        let taken = match halo(self.to, Overlap::Copies) {
+            true => &wants.held,
+            false => &wants.owned,
         };
-        let mut runs = Vec::new();
-        for g in given {
-            for t in taken {
-                let start = g.global.max(t.global);
-                let end = (g.global + g.len).min(t.global + t.len);
-                if start < end {
-                    runs.push((
-                        g.local + start - g.global,
-                        t.local + start - t.global,
-                        end - start,
-                    ));
-                }
+        meet(given, taken)
+    }
+}
+
+/// The elements that are in both: a start in each, and a length.
+fn meet(given: &[Segment], taken: &[Segment]) -> Vec<(usize, usize, usize)> {
+    let ascends = |s: &[Segment]| s.windows(2).all(|w| w[0].global + w[0].len <= w[1].global);
+    let sorted = ascends(given) && ascends(taken);
+    let (mut runs, mut first) = (Vec::new(), 0);
+    for g in given {
+        let end = g.global + g.len;
+        // what ends before this run meets none of the later ones
+        if sorted {
+            first += taken[first..].partition_point(|t| t.global + t.len <= g.global);
+        }
+        for t in &taken[first..] {
+            if sorted && t.global >= end {
+                break;
+            }
+            let start = g.global.max(t.global);
+            let end = end.min(t.global + t.len);
+            if start < end {
+                runs.push((
+                    g.local + start - g.global,
+                    t.local + start - t.global,
+                    end - start,
+                ));
             }
         }
-        runs
     }
+    runs
 }
 
 fn volume(block: &Block) -> usize {

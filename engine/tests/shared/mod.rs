@@ -22,6 +22,7 @@ pub(crate) fn placements() -> Vec<Placement> {
         Placement::Same,
         Placement::Partial(Monoid::Sum),
         Placement::At { at: 0 },
+        Placement::Shifted { dim: 1, by: 1 },
     ];
     for edge in [Edge::Clamped, Edge::Periodic] {
         for overlap in [Overlap::Copies, Overlap::Sums] {

@@ -1,8 +1,9 @@
 //! From merged partials to the output of attention: $y = o / \ell$.
 //!
 //! The rows are scaled ([`Rows::Scaled`](advect_engine::graph::Rows)): for a cotangent
-//! $\bar y$ the answer is the row $(-m,\ -\bar y \cdot y / \ell,\ \bar y / \ell)$, which carries
-//! the merged $m$ back to every worker whose keys took part. A query that saw no key gives 0.
+//! $\bar y$ the answer is the row $(-L,\ -\bar y \cdot y,\ \bar y)$ with $L = m + \ln \ell$, which carries the
+//! merged level back to every worker whose keys took part. A query that saw no key gives 0. The rows
+//! themselves are not kept: y and L are.
 
 use advect_engine::graph::{Rows, Saved, Site};
 use advect_engine::{Mesh, Operator, Placement, Result, Shard, Spec};
@@ -35,32 +36,33 @@ impl Operator for FinishAttention {
 
     fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
         let rows = &inputs[0];
-        let y = with_real!(site, rows.dtype(), T => {
-            let mut y: Vec<T> = Vec::new();
+        with_real!(site, rows.dtype(), T => {
+            let (mut y, mut logs): (Vec<T>, Vec<T>) = (Vec::new(), Vec::new());
             for row in rows.elements::<T>().chunks_exact(width(rows)) {
                 let by = inverse(row);
                 y.extend(row[2..].iter().map(|&o| o * by));
+                logs.push(if by == T::of(0.0) { T::LOWEST } else { row[0] + row[1].logarithm() });
             }
-            Ok(Shard::new(site.key(), site.output_shape(0), y.into()))
-        })?;
-        Ok((vec![y], Saved::nothing()))
-    }
-
-    fn keeps(&self) -> &[usize] {
-        &[0]
+            let y = Shard::new(site.key(), site.output_shape(0), y.into());
+            let logs = Shard::new(site.key(), vec![logs.len()], T::data(logs));
+            Ok((vec![y.clone()], Saved::shards(vec![y, logs])))
+        })
     }
 
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
-        let rows = saved.input(site, 0)?;
-        with_real!(site, rows.dtype(), T => {
+        let kept: &Vec<Shard> = saved.get(site)?;
+        let changes = &tangents[0];
+        with_real!(site, changes.dtype(), T => {
             let mut out: Vec<T> = Vec::new();
-            let changes = tangents[0].elements::<T>().chunks_exact(width(rows));
-            for (row, change) in rows.elements::<T>().chunks_exact(width(rows)).zip(changes) {
-                let by = inverse(row);
-                let live = by != T::of(0.0) && change[0] != T::LOWEST;
-                let level = if live { (change[0] - row[0]).exponential() * by } else { T::of(0.0) };
-                let pairs = row[2..].iter().zip(&change[2..]);
-                out.extend(pairs.map(|(&o, &d)| level * (d - o * by * change[1])));
+            let mut y = kept[0].elements::<T>();
+            let rows = changes.elements::<T>().chunks_exact(width(changes));
+            for (change, &log) in rows.zip(kept[1].elements::<T>()) {
+                let (mine, rest) = y.split_at(change.len() - 2);
+                y = rest;
+                let live = log != T::LOWEST && change[0] != T::LOWEST;
+                let level = if live { (change[0] - log).exponential() } else { T::of(0.0) };
+                let pairs = mine.iter().zip(&change[2..]);
+                out.extend(pairs.map(|(&y, &d)| level * (d - y * change[1])));
             }
             Ok(vec![Shard::new(site.key(), site.output_shape(0), out.into())])
         })
@@ -73,25 +75,27 @@ impl Operator for FinishAttention {
         cotangents: &[Shard],
         _: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
-        let rows = saved.input(site, 0)?;
-        with_real!(site, rows.dtype(), T => {
-            let mut out: Vec<T> = Vec::with_capacity(rows.len());
-            let mut given = cotangents[0].elements::<T>();
-            for row in rows.elements::<T>().chunks_exact(width(rows)) {
-                let (mine, rest) = given.split_at(row.len() - 2);
-                given = rest;
-                let by = inverse(row);
-                if by == T::of(0.0) {
+        let kept: &Vec<Shard> = saved.get(site)?;
+        with_real!(site, cotangents[0].dtype(), T => {
+            let shape = site.input_shape(0);
+            let mut out: Vec<T> = Vec::with_capacity(shape.iter().product());
+            let (mut given, mut y) = (cotangents[0].elements::<T>(), kept[0].elements::<T>());
+            let e = shape.last().map_or(0, |width| width - 2);
+            for &log in kept[1].elements::<T>() {
+                let (mine, rest) = given.split_at(e);
+                let (outputs, more) = y.split_at(e);
+                (given, y) = (rest, more);
+                if log == T::LOWEST {
                     out.push(T::LOWEST);
-                    out.resize(out.len() + row.len() - 1, T::of(0.0));
+                    out.resize(out.len() + 1 + e, T::of(0.0));
                     continue;
                 }
-                let pairs = row[2..].iter().zip(mine);
-                let mean = pairs.fold(T::of(0.0), |sum, (&o, &d)| sum + o * by * d);
-                out.extend([-row[0], -mean * by]);
-                out.extend(mine.iter().map(|&d| d * by));
+                let pairs = outputs.iter().zip(mine);
+                let mean = pairs.fold(T::of(0.0), |sum, (&y, &d)| sum + y * d);
+                out.extend([-log, -mean]);
+                out.extend_from_slice(mine);
             }
-            Ok(vec![Some(Shard::new(site.key(), rows.shape.clone(), out.into()))])
+            Ok(vec![Some(Shard::new(site.key(), shape, out.into()))])
         })
     }
 }

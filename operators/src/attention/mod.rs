@@ -5,6 +5,7 @@
 //! is a choice of layouts and not of algorithm.
 
 mod finish;
+pub(crate) mod laws;
 mod partial;
 mod rotary;
 mod tile;
@@ -12,6 +13,6 @@ mod view;
 mod whole;
 
 pub use finish::FinishAttention;
-pub use partial::AttentionPartial;
+pub use partial::{AttentionPartial, Turn};
 pub use rotary::Rotary;
 pub use whole::Attention;

@@ -1,4 +1,4 @@
-//! Attention partials: for each query the rows $(m, \ell, o)$ over the keys that a worker holds.
+//! Attention partials: for each query the row $(m, \ell, o)$ over the keys that are at hand.
 //!
 //! $$ s_j = \frac{q \cdot k_j}{\sqrt d}, \quad m = \max_j s_j, \quad
 //!    \ell = \sum_j e^{s_j - m}, \quad o = \sum_j e^{s_j - m} v_j . $$
@@ -9,110 +9,229 @@
 //! $$ \bar s_j = w_j\,(a + b \cdot v_j), \quad \bar v_j = w_j\, b, \quad
 //!    \bar q = \sum_j \bar s_j k_j / \sqrt d, \quad \bar k_j = \bar s_j\, q / \sqrt d . $$
 //!
-//! [`FinishAttention`](super::FinishAttention) sends $\mu = -m$ of the merged row, hence
+//! [`FinishAttention`](super::FinishAttention) sends $\mu = -L$ of the merged row, hence
 //! $w_j \le 1$. Scores are computed again on the way back: nothing of size queries × keys is kept.
 //! Sources: Milakov and Gimelshein (2018), *Online normalizer calculation for softmax*; Dao
 //! (2023), *FlashAttention-2*, section 3.1.
+//!
+//! | q | k and v | rows | known as |
+//! |---|---|---|---|
+//! | as in [`Attention`] | | cut as q | |
+//! | Same | cut by position (1) | Partial(LogSumExp) | keys that stay |
+//! | cut by position (1) | cut and shifted (1) | cut as q, of a [`Turn`] | ring |
+
+use std::borrow::Cow;
+use std::ops::Range;
 
 use advect_engine::graph::{Rows, Saved, Site};
-use advect_engine::{Mesh, Monoid, Operator, Placement, Result, Shard, Spec};
+use advect_engine::shard::buffer;
+use advect_engine::{Deal, Mesh, Monoid, Operator, Placement, Result, Shard, Spec};
 
+use super::Attention;
+use super::tile::{Back, Pair, State, Tile, put};
+use super::view::{Head, View};
+use super::whole::transposed;
+use crate::kernels::each_with;
 use crate::network::real::{Real, with_real};
-use crate::network::rules::{layout, reals, refuse};
+use crate::network::rules::{layout, refuse};
 
-/// Rows $(m, \ell, o)$: q `[b, n, d]`, k `[b, t, d]`, v `[b, t, e]` to `[b, n, 2 + e]`, scaled.
-///
-/// Cut in dimension 0 (batch and heads) all three; or q in dimension 1; or k and v in dimension 1,
-/// where the rows are `Partial(LogSumExp)`. `f32` or `f64`.
-#[derive(Debug, Clone, Copy)]
+/// One turn of the ring: positions are dealt out in pieces, and queries of piece p see keys of piece
+/// p + `by`, around the end. All turns together see all keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Turn {
+    /// Pieces that the keys have gone on.
+    pub by: usize,
+    /// Number of pieces.
+    pub of: usize,
+    /// How positions are dealt out.
+    pub deal: Deal,
+}
+
+/// Rows $(m, \ell, o)$: q `[b, n, g, r, d]` and keys with values `[b, t, 2, g, d]` to `[b, n, g, r, 2 + d]`,
+/// scaled ([`Rows::Scaled`]); then bounds, if [`Attention::bounded`] asks for them; last, with `onto`, rows
+/// that these keys are merged into. `f32` or `f64`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttentionPartial {
-    /// Whether query `i` sees keys up to `i` only, by global index.
-    pub causal: bool,
+    /// What queries see.
+    pub attention: Attention,
+    /// Which of the keys are at hand, if not all.
+    pub turn: Option<Turn>,
+    /// Whether rows of other keys come in.
+    pub onto: bool,
+}
+
+impl AttentionPartial {
+    /// Rows of all keys.
+    pub fn new(attention: Attention) -> Self {
+        AttentionPartial {
+            attention,
+            turn: None,
+            onto: false,
+        }
+    }
+
+    fn inputs(self) -> usize {
+        self.attention.inputs() + usize::from(self.onto)
+    }
+
+    /// Where the rows come in.
+    fn rows(self) -> Option<usize> {
+        self.onto.then(|| self.attention.inputs())
+    }
+
+    /// Where the rows go out, for the placements of the inputs on one axis.
+    fn placed(self, axis: usize, mesh: &Mesh, on: &[Placement]) -> Option<Placement> {
+        const SAME: Placement = Placement::Same;
+        const CUT: Placement = Placement::Split { dim: 1 };
+        let others = self.rows().map(|i| on[i]);
+        let bounds = self.attention.bounded.then(|| on[2]);
+        let shift = match on[1] {
+            CUT => Some(0),
+            Placement::Shifted { dim: 1, by } => Some(by),
+            _ => None,
+        };
+        let placed = match (on[0], shift, self.turn) {
+            (CUT, Some(by), Some(turn)) => {
+                let fits = turn.by == by
+                    && turn.of == mesh.sizes()[axis]
+                    && turn.deal == mesh.deals()[axis];
+                (fits && bounds.is_none_or(|p| p == CUT)).then_some(CUT)
+            }
+            (SAME, Some(0), None) if !self.onto => bounds
+                .is_none_or(|p| p == SAME)
+                .then_some(Placement::Partial(Monoid::LogSumExp)),
+            _ => self.attention.alone(on),
+        };
+        placed.filter(|&p| others.is_none_or(|rows| rows == p))
+    }
+
+    /// The parts that are worked on one after the other.
+    fn parts(self, site: &Site) -> Vec<Part> {
+        let [queries, keys] = [0, 1].map(|i| site.input_indices(i).swap_remove(1));
+        let on = |i: usize| &site.inputs()[i].layout.axes;
+        let mut axes = on(0).iter().zip(on(1));
+        let dealt = axes.any(|(q, kv)| q.dim() == Some(1) && kv.dim() == Some(1));
+        let Some(Turn { by, of, deal }) = self.turn.filter(|_| !dealt) else {
+            return vec![Part {
+                positions: [queries, keys],
+                at: None,
+            }];
+        };
+        let part = |p: usize| {
+            let piece = |all: &[usize], p: usize| -> Vec<usize> {
+                let all = std::slice::from_ref(&(0..all.len())).to_vec();
+                deal.cut(&all, p % of, of).into_iter().flatten().collect()
+            };
+            let at = [piece(&queries, p), piece(&keys, p + by)];
+            let of = |all: &[usize], at: &[usize]| at.iter().map(|&i| all[i]).collect();
+            Part {
+                positions: [of(&queries, &at[0]), of(&keys, &at[1])],
+                at: Some(at),
+            }
+        };
+        (0..of).map(part).collect()
+    }
+
+    /// The inputs of `part`.
+    fn hand<'a, T: Real>(
+        self,
+        part: &Part,
+        [q, kv]: [&'a Shard; 2],
+        bounds: Option<&'a Shard>,
+    ) -> Hand<'a, T> {
+        let [queries, keys] = [0, 1].map(|i| part.at.as_ref().map(|at| at[i].as_slice()));
+        let bounds = bounds.map(|shard| take(shard.elements::<i64>(), &shard.shape, queries));
+        let mut sight = self.attention.sight(None);
+        sight.bounds = bounds.as_deref();
+        let [of_queries, of_keys] = &part.positions;
+        Hand {
+            view: View::new(&q.shape, [of_queries, of_keys], sight),
+            q: take(q.elements(), &q.shape, queries),
+            kv: take(kv.elements(), &kv.shape, keys),
+        }
+    }
+
+    /// q, k and v with their bounds.
+    fn kept<'a>(
+        self,
+        site: &Site,
+        saved: &'a Saved,
+    ) -> Result<([&'a Shard; 2], Option<&'a Shard>)> {
+        let input = |i| saved.input(site, i);
+        let bounds = self.attention.bounded.then(|| input(2)).transpose()?;
+        Ok(([input(0)?, input(1)?], bounds))
+    }
 }
 
 impl Operator for AttentionPartial {
-    fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
+    fn infer(&self, mesh: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
         const NAME: &str = "AttentionPartial";
-        let dtype = reals(NAME, inputs, &[3, 3, 3])?;
-        let shapes: Vec<&[usize]> = inputs.iter().map(|s| s.shape.as_slice()).collect();
-        let (&[b, n, d], &[bk, t, dk], &[bv, tv, e]) = (shapes[0], shapes[1], shapes[2]) else {
-            return refuse(NAME, "q, k and v are [batch, length, width]");
-        };
-        if (bk, bv, tv, dk) != (b, b, t, d) {
-            return refuse(
-                NAME,
-                format!("q {n} x {d}, k {t} x {dk} and v {tv} x {e} do not match"),
-            );
+        if inputs.len() != self.inputs() {
+            let (takes, got) = (self.inputs(), inputs.len());
+            return refuse(NAME, format!("it takes {takes} inputs, not {got}"));
         }
-        let mend = "cut dimension 0 of all, or dimension 1 of q, or dimension 1 of k and v";
-        let layout = layout(NAME, inputs, mend, |on| {
-            let cut = |p: Placement| match p {
-                Placement::Same => Some(None),
-                Placement::Split { dim } if dim < 2 => Some(Some(dim)),
-                _ => None,
-            };
-            match (cut(on[0])?, cut(on[1])?, cut(on[2])?) {
-                (None, None, None) => Some(Placement::Same),
-                (Some(0), Some(0), Some(0)) | (Some(1), None, None) => Some(on[0]),
-                (None, Some(1), Some(1)) => Some(Placement::Partial(Monoid::LogSumExp)),
-                _ => None,
+        let dtype = self.attention.check(NAME, inputs)?;
+        if let Some(Turn { by, of, .. }) = self.turn.filter(|turn| turn.by >= turn.of) {
+            return refuse(NAME, format!("turn {by} of {of}; turns are counted from 0"));
+        }
+        let mut shape = inputs[0].shape.clone();
+        shape[4] += 2;
+        if let Some(rows) = self.rows().map(|i| &inputs[i]) {
+            if rows.rows != Rows::Scaled || rows.shape != shape || rows.dtype != dtype {
+                let why = format!("{rows} are no rows (m, l, o) of {}", inputs[0]);
+                return refuse(NAME, why);
             }
+        }
+        let mend = "cut queries, bounds and rows alike, with keys Same, of the same groups, or shifted \
+                    as the turn says";
+        let axis = std::cell::Cell::new(0);
+        let layout = layout(NAME, inputs, mend, |on| {
+            let at = axis.replace(axis.get() + 1);
+            self.placed(at, mesh, on)
         })?;
-        let mut rows = Spec::new([b, n, 2 + e], dtype, layout);
-        rows.rows = Rows::Scaled;
-        Ok(vec![rows])
+        Ok(vec![Spec::new(shape, dtype, layout).scaled()])
     }
 
     fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
+        let bounds = self.attention.bounded.then(|| &inputs[2]);
         let rows = with_real!(site, inputs[0].dtype(), T => {
-            let sizes = Sizes::of(self, site, &[&inputs[0], &inputs[1], &inputs[2]]);
-            let mut rows: Vec<T> = Vec::with_capacity(sizes.rows() * (2 + sizes.e));
-            let (q, k, v) = views::<T>(&[&inputs[0], &inputs[1], &inputs[2]]);
-            sizes.for_queries(|query, keys| {
-                let scores: Vec<(usize, T)> =
-                    keys.map(|j| (j, sizes.score(q, k, query, j))).collect();
-                let m = scores.iter().fold(T::LOWEST, |m, &(_, s)| if s > m { s } else { m });
-                let start = rows.len();
-                rows.extend([m, T::of(0.0)]);
-                rows.resize(start + 2 + sizes.e, T::of(0.0));
-                for (j, s) in scores {
-                    let w = (s - m).exponential();
-                    rows[start + 1] += w;
-                    add(&mut rows[start + 2..], w, &v[j * sizes.e..][..sizes.e]);
-                }
-            });
-            Ok(Shard::new(site.key(), site.output_shape(0), rows.into()))
+            let shape = site.output_shape(0);
+            let before = self.rows().map(|i| inputs[i].elements::<T>());
+            let mut rows: Vec<T> = buffer(shape.iter().product());
+            for part in self.parts(site) {
+                let hand = self.hand::<T>(&part, [&inputs[0], &inputs[1]], bounds);
+                let queries = part.queries();
+                let before = before.map(|rows| take(rows, &shape, queries));
+                let made = hand.rows(before.as_deref(), 2 + hand.view.d);
+                place(&mut rows, &shape, queries, made);
+            }
+            Ok(Shard::new(site.key(), shape, rows.into()))
         })?;
         Ok((vec![rows], Saved::nothing()))
     }
 
     fn keeps(&self) -> &[usize] {
-        &[0, 1, 2]
+        self.attention.kept()
+    }
+
+    fn differentiable(&self, input: usize) -> bool {
+        input < 2 || Some(input) == self.rows()
     }
 
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
-        let kept = self.kept(site, saved)?;
-        with_real!(site, kept[0].dtype(), T => {
-            let sizes = Sizes::of(self, site, &kept);
-            let (q, k, v) = views::<T>(&kept);
-            let (dq, dk, dv) = views::<T>(&[&tangents[0], &tangents[1], &tangents[2]]);
-            let mut rows: Vec<T> = Vec::with_capacity(sizes.rows() * (2 + sizes.e));
-            sizes.for_queries(|query, keys| {
-                let scores: Vec<(usize, T)> =
-                    keys.map(|j| (j, sizes.score(q, k, query, j))).collect();
-                let m = scores.iter().fold(T::LOWEST, |m, &(_, s)| if s > m { s } else { m });
-                let start = rows.len();
-                rows.extend([m, T::of(0.0)]);
-                rows.resize(start + 2 + sizes.e, T::of(0.0));
-                for (j, s) in scores {
-                    let w = (s - m).exponential();
-                    let ds = sizes.score(dq, k, query, j) + sizes.score(q, dk, query, j);
-                    rows[start + 1] += w * ds;
-                    add(&mut rows[start + 2..], w * ds, &v[j * sizes.e..][..sizes.e]);
-                    add(&mut rows[start + 2..], w, &dv[j * sizes.e..][..sizes.e]);
-                }
-            });
-            Ok(vec![Shard::new(site.key(), site.output_shape(0), rows.into())])
+        let (at, bounds) = self.kept(site, saved)?;
+        with_real!(site, at[0].dtype(), T => {
+            let shape = site.output_shape(0);
+            let mut rows: Vec<T> = buffer(shape.iter().product());
+            for part in self.parts(site) {
+                let hand = self.hand::<T>(&part, at, bounds);
+                let change = self.hand::<T>(&part, [&tangents[0], &tangents[1]], bounds);
+                place(&mut rows, &shape, part.queries(), hand.along(&change));
+            }
+            if let Some(i) = self.rows() {
+                merge(&mut rows, tangents[i].elements(), shape[4]);
+            }
+            Ok(vec![Shard::new(site.key(), shape, rows.into())])
         })
     }
 
@@ -121,119 +240,182 @@ impl Operator for AttentionPartial {
         site: &Site,
         saved: &Saved,
         cotangents: &[Shard],
-        wanted: &[bool],
+        _: &[bool],
     ) -> Result<Vec<Option<Shard>>> {
-        let kept = self.kept(site, saved)?;
-        with_real!(site, kept[0].dtype(), T => {
-            let sizes = Sizes::of(self, site, &kept);
-            let (q, k, v) = views::<T>(&kept);
-            let given = cotangents[0].elements::<T>();
-            let zeros = |i: usize| vec![T::of(0.0); kept[i].len()];
-            let (mut to_q, mut to_k, mut to_v) = (zeros(0), zeros(1), zeros(2));
-            let (d, e) = (sizes.d, sizes.e);
-            let scale = T::of(sizes.scale());
-            sizes.for_queries(|query, keys| {
-                let row = &given[query * (2 + e)..][..2 + e];
-                if row[0] == T::LOWEST {
-                    return;
-                }
-                for j in keys {
-                    let w = (sizes.score(q, k, query, j) + row[0]).exponential();
-                    let by_value = dot(&row[2..], &v[j * e..][..e]);
-                    let s = w * (row[1] + by_value) * scale;
-                    add(&mut to_v[j * e..][..e], w, &row[2..]);
-                    add(&mut to_q[query * d..][..d], s, &k[j * d..][..d]);
-                    add(&mut to_k[j * d..][..d], s, &q[query * d..][..d]);
-                }
-            });
-            let all = [to_q, to_k, to_v].into_iter().zip(kept).zip(wanted);
-            Ok(all
-                .map(|((to, of), wanted)| {
-                    wanted.then(|| Shard::new(site.key(), of.shape.clone(), to.into()))
-                })
-                .collect())
+        let (at, bounds) = self.kept(site, saved)?;
+        with_real!(site, at[0].dtype(), T => {
+            let given = &cotangents[0];
+            let [mut to_q, mut to_kv] = at.map(|shard| buffer::<T>(shard.len()));
+            for part in self.parts(site) {
+                let hand = self.hand::<T>(&part, at, bounds);
+                let given = take(given.elements::<T>(), &given.shape, part.queries());
+                let (of_q, of_kv) = hand.back(&given);
+                place(&mut to_q, &at[0].shape, part.queries(), of_q);
+                place(&mut to_kv, &at[1].shape, part.keys(), of_kv);
+            }
+            let shard = |of: &Shard, to: Vec<T>| Shard::new(site.key(), of.shape.clone(), to.into());
+            let mut answers = vec![Some(shard(at[0], to_q)), Some(shard(at[1], to_kv))];
+            answers.resize(self.attention.inputs(), None);
+            // a merge is a sum of what the rows stand for
+            answers.extend(self.onto.then(|| Some(given.clone())));
+            Ok(answers)
         })
     }
 }
 
-impl AttentionPartial {
-    /// q, k and v.
-    fn kept<'a>(&self, site: &Site, saved: &'a Saved) -> Result<[&'a Shard; 3]> {
-        let input = |i| saved.input(site, i);
-        Ok([input(0)?, input(1)?, input(2)?])
+/// Queries and the keys at hand.
+struct Part {
+    /// Their global positions.
+    positions: [Vec<usize>; 2],
+    /// Where they are among those of this worker, if not all of them.
+    at: Option<[Vec<usize>; 2]>,
+}
+
+impl Part {
+    fn queries(&self) -> Option<&[usize]> {
+        self.at.as_ref().map(|at| at[0].as_slice())
+    }
+
+    fn keys(&self) -> Option<&[usize]> {
+        self.at.as_ref().map(|at| at[1].as_slice())
     }
 }
 
-fn views<'a, T: Real>(inputs: &[&'a Shard; 3]) -> (&'a [T], &'a [T], &'a [T]) {
-    (
-        inputs[0].elements(),
-        inputs[1].elements(),
-        inputs[2].elements(),
-    )
+/// The rows `at` these places of dimension 1, or all.
+fn take<'a, E: Copy>(x: &'a [E], shape: &[usize], at: Option<&[usize]>) -> Cow<'a, [E]> {
+    let Some(at) = at else {
+        return Cow::Borrowed(x);
+    };
+    let row = shape[2..].iter().product::<usize>();
+    let samples = x.chunks_exact((shape[1] * row).max(1));
+    let rows = samples.flat_map(|of| at.iter().flat_map(move |&i| &of[i * row..(i + 1) * row]));
+    Cow::Owned(rows.copied().collect())
 }
 
-fn dot<T: Real>(a: &[T], b: &[T]) -> T {
-    a.iter()
-        .zip(b)
-        .fold(T::of(0.0), |sum, (&x, &y)| sum + x * y)
-}
-
-fn add<T: Real>(to: &mut [T], scale: T, of: &[T]) {
-    for (x, &y) in to.iter_mut().zip(of) {
-        *x += scale * y;
-    }
-}
-
-/// Local extents, and which keys a query sees.
-struct Sizes {
-    b: usize,
-    n: usize,
-    t: usize,
-    d: usize,
-    e: usize,
-    /// Per local query the number of local keys that it sees; they come first.
-    seen: Vec<usize>,
-}
-
-impl Sizes {
-    fn of(operator: &AttentionPartial, site: &Site, inputs: &[&Shard; 3]) -> Self {
-        let (q, v) = (&inputs[0].shape, &inputs[2].shape);
-        let queries = site.input_indices(0).swap_remove(1);
-        let keys = site.input_indices(1).swap_remove(1);
-        let count = |query: usize| match operator.causal {
-            true => keys.partition_point(|&key| key <= query),
-            false => keys.len(),
-        };
-        let seen = queries.into_iter().map(count).collect();
-        Sizes {
-            b: q[0],
-            n: q[1],
-            t: v[1],
-            d: q[2],
-            e: v[2],
-            seen,
+/// Puts rows where [`take`] took them.
+fn place<T: Copy>(x: &mut Vec<T>, shape: &[usize], at: Option<&[usize]>, rows: Vec<T>) {
+    let Some(at) = at else {
+        *x = rows;
+        return;
+    };
+    let row = shape[2..].iter().product::<usize>().max(1);
+    let samples = x.chunks_exact_mut((shape[1] * row).max(1));
+    for (to, from) in samples.zip(rows.chunks_exact((at.len() * row).max(1))) {
+        for (&i, from) in at.iter().zip(from.chunks_exact(row)) {
+            to[i * row..(i + 1) * row].copy_from_slice(from);
         }
     }
+}
 
-    fn rows(&self) -> usize {
-        self.b * self.n
+/// Queries, and keys with values, that are at hand.
+struct Hand<'a, T: Real> {
+    view: View,
+    q: Cow<'a, [T]>,
+    kv: Cow<'a, [T]>,
+}
+
+impl<T: Real> Hand<'_, T> {
+    /// Rows of these keys, on those that there are.
+    fn rows(&self, before: Option<&[T]>, width: usize) -> Vec<T> {
+        let view = &self.view;
+        let heads = view.b * view.g * view.r;
+        let mut rows = buffer(heads * view.n * width);
+        let heads = view.heads().zip(view.rows_mut(&mut rows)).collect();
+        each_with(
+            heads,
+            || Tile::new(view),
+            |tile, (head, mut rows)| {
+                let begin = |queries: &Range<usize>, state: &mut State<'_, T>| {
+                    let Some(before) = before else { return };
+                    let states = state.top.iter_mut().zip(state.sums.iter_mut());
+                    let outputs = state.rows.chunks_exact_mut(view.d.max(1));
+                    for ((query, o), (top, sum)) in queries.clone().zip(outputs).zip(states) {
+                        let row = view.row(before, head, query);
+                        (*top, *sum) = (row[0], row[1]);
+                        o.copy_from_slice(&row[2..]);
+                    }
+                };
+                tile.attend(view, head, [&self.q, &self.kv], begin, |queries, state| {
+                    let mut made = Vec::with_capacity(queries.len() * width);
+                    let states = state.top.iter().zip(state.sums.iter());
+                    for (o, (&top, &sum)) in state.rows.chunks_exact(view.d.max(1)).zip(states) {
+                        made.extend([top, sum]);
+                        made.extend_from_slice(o);
+                    }
+                    put(&mut rows, queries.start, &made);
+                });
+            },
+        );
+        rows
     }
 
-    fn scale(&self) -> f64 {
-        1.0 / (self.d.max(1) as f64).sqrt()
+    /// The derivative of the rows of these keys.
+    fn along(&self, change: &Self) -> Vec<T> {
+        let (view, width) = (&self.view, 2 + self.view.d);
+        let mut rows = self.rows(None, width);
+        let top: Vec<Vec<T>> = view
+            .heads()
+            .map(|head| (0..view.n).map(|i| view.row(&rows, head, i)[0]).collect())
+            .collect();
+        let heads = view
+            .heads()
+            .zip(view.rows_mut(&mut rows))
+            .zip(&top)
+            .collect();
+        each_with(
+            heads,
+            || Tile::new(view),
+            |tile, ((head, mut rows), top)| {
+                let [pair, dpair] = [&self.kv, &change.kv].map(|of| Pair::of(view, of, head));
+                let q = [&*self.q, &*change.q];
+                tile.change(view, head, q, [&pair, &dpair], top, |queries, o, totals| {
+                    let mut made = Vec::with_capacity(queries.len() * width);
+                    let tops = &top[queries.clone()];
+                    for (o, (&top, &total)) in
+                        o.chunks_exact(view.d.max(1)).zip(tops.iter().zip(totals))
+                    {
+                        made.extend([top, total]);
+                        made.extend_from_slice(o);
+                    }
+                    put(&mut rows, queries.start, &made);
+                });
+            },
+        );
+        rows
     }
 
-    /// Calls `f(query, keys)` with positions of rows in q and in k and v, in order.
-    fn for_queries(&self, mut f: impl FnMut(usize, std::ops::Range<usize>)) {
-        for batch in 0..self.b {
-            for query in 0..self.n {
-                let first = batch * self.t;
-                f(batch * self.n + query, first..first + self.seen[query]);
-            }
+    /// Cotangents of queries, and of keys with values, from those of rows.
+    fn back(&self, given: &[T]) -> (Vec<T>, Vec<T>) {
+        let view = &self.view;
+        transposed(
+            view,
+            [&self.q, &self.kv],
+            |head: Head, queries: &Range<usize>| {
+                let mut back = Back {
+                    given: Vec::with_capacity(queries.len() * view.d),
+                    logs: Vec::with_capacity(queries.len()),
+                    along: Vec::with_capacity(queries.len()),
+                };
+                for row in queries.clone().map(|query| view.row(given, head, query)) {
+                    back.logs.push(-row[0]);
+                    back.along.push(-row[1]);
+                    back.given.extend_from_slice(&row[2..]);
+                }
+                back
+            },
+        )
+    }
+}
+
+/// Adds scaled rows `(m, v…)` to others: $e^m v + e^{m'} v'$.
+fn merge<T: Real>(rows: &mut [T], others: &[T], width: usize) {
+    let pairs = rows.chunks_exact_mut(width).zip(others.chunks_exact(width));
+    for (row, other) in pairs.filter(|(_, other)| other[0] != T::LOWEST) {
+        let high = if row[0] > other[0] { row[0] } else { other[0] };
+        let [mine, theirs] = [row[0], other[0]].map(|m| (m - high).exponential());
+        row[0] = high;
+        for (x, &y) in row[1..].iter_mut().zip(&other[1..]) {
+            *x = *x * mine + y * theirs;
         }
-    }
-
-    fn score<T: Real>(&self, q: &[T], k: &[T], query: usize, key: usize) -> T {
-        dot(&q[query * self.d..][..self.d], &k[key * self.d..][..self.d]) * T::of(self.scale())
     }
 }

@@ -65,6 +65,31 @@ fn matrix_mut<T: Real>(rows: &mut [T], d: usize) -> MatMut<'_, T> {
     MatMut::from_row_major_slice_mut(rows, n, d)
 }
 
+/// What queries have seen: rows o, highest scores m and sums ℓ of weights below these.
+pub(super) struct State<'a, T> {
+    pub(super) rows: &'a mut [T],
+    pub(super) top: &'a mut [T],
+    pub(super) sums: &'a mut [T],
+}
+
+/// What comes back to queries: cotangents of o as multiples of weights $p = e^{s - L}$, L, and what is taken
+/// from each.
+pub(super) struct Back<T> {
+    pub(super) given: Vec<T>,
+    pub(super) logs: Vec<T>,
+    pub(super) along: Vec<T>,
+}
+
+/// `to = scale a b` or `to += scale a b` over rows of numbers, as many in each as `to` has columns.
+fn times<T: Real>(
+    (to, columns): (&mut [T], usize),
+    how: Accum,
+    [a, b]: [MatRef<'_, T>; 2],
+    scale: T,
+) {
+    T::multiply(matrix_mut(to, columns), how, a, b, scale);
+}
+
 impl<T: Real> Tile<T> {
     pub(super) fn new(view: &View) -> Self {
         let n = QUERIES.min(view.n);
@@ -78,176 +103,123 @@ impl<T: Real> Tile<T> {
         }
     }
 
-    /// Outputs of a head into `y`, and L of its queries into `logs`.
+    /// What the queries of a head see, block by block: `begin` says what they have seen before, and `end`
+    /// takes what they have then.
     pub(super) fn attend(
         &mut self,
         view: &View,
         head: Head,
         [q, kv]: [&[T]; 2],
-        mut y: MatMut<'_, T>,
-        logs: &mut [T],
+        begin: impl Fn(&Range<usize>, &mut State<'_, T>),
+        mut end: impl FnMut(&Range<usize>, State<'_, T>),
     ) {
         let d = view.d;
         self.pair.take(view, kv, head);
         let pair = &self.pair;
+        let scale = T::of(view.scale());
         for queries in view.query_blocks() {
             let q = view.queries(q, head, &queries);
-            let (seen, n) = (&view.seen[queries.clone()], queries.len());
-            let rows = &mut self.rows[..n * d];
-            rows.fill(T::of(0.0));
+            let (seen, n) = (view.seen(head, &queries), queries.len());
             let (mut top, mut sums) = ([T::LOWEST; QUERIES], [T::of(0.0); QUERIES]);
-            let (top, sums) = (&mut top[..n], &mut sums[..n]);
-            for keys in view.key_blocks(&queries) {
-                let s = &mut self.scores[..n * keys.len()];
+            let mut state = State {
+                rows: &mut self.rows[..n * d],
+                top: &mut top[..n],
+                sums: &mut sums[..n],
+            };
+            state.rows.fill(T::of(0.0));
+            begin(&queries, &mut state);
+            for keys in view.key_blocks(head, &queries) {
+                let len = keys.len();
+                let s = &mut self.scores[..n * len];
                 let part = keys.start * d..keys.end * d;
-                let k = matrix(&pair.k[part.clone()], d);
-                let scale = T::of(view.scale());
-                let to = matrix_mut(s, keys.len());
-                T::multiply(to, Accum::Replace, matrix(&q, d), k.transpose(), scale);
-                absorb(s, seen, keys.start, rows, top, sums);
-                let (s, v) = (matrix(s, keys.len()), matrix(&pair.v[part], d));
-                T::multiply(matrix_mut(rows, d), Accum::Add, s, v, T::of(1.0));
+                let k = matrix(&pair.k[part.clone()], d).transpose();
+                times((s, len), Accum::Replace, [matrix(&q, d), k], scale);
+                absorb(s, seen, keys.start, state.rows, state.top, state.sums);
+                let with = [matrix(s, len), matrix(&pair.v[part], d)];
+                times((state.rows, d), Accum::Add, with, T::of(1.0));
             }
-            let states = top.iter().zip(sums).zip(&mut logs[queries.clone()]);
-            for (row, ((&top, &mut sum), log)) in rows.chunks_exact_mut(d.max(1)).zip(states) {
-                if sum > T::of(0.0) {
-                    row.iter_mut().for_each(|y| *y /= sum);
-                }
-                *log = top + sum.logarithm();
-            }
-            put(&mut y, queries.start, rows);
+            end(&queries, state);
         }
     }
 
-    /// The derivative of the outputs of a head, from those of its queries, keys and values.
+    /// Along a change of queries, keys and values, with weights $p = e^{s - L}$: `end` takes
+    /// $\sum \dot s p\, v + p\, \dot v$ and $\sum \dot s p$ of each query, block by block.
     pub(super) fn change(
         &mut self,
         view: &View,
         head: Head,
-        [q, dq, y]: [&[T]; 3],
+        [q, dq]: [&[T]; 2],
         [pair, change]: [&Pair<T>; 2],
         logs: &[T],
-        mut dy: MatMut<'_, T>,
+        mut end: impl FnMut(&Range<usize>, &mut [T], &[T]),
     ) {
         let d = view.d;
+        let (scale, one) = (T::of(view.scale()), T::of(1.0));
         for queries in view.query_blocks() {
-            let n = queries.len();
-            let [q, dq, y] = [q, dq, y].map(|of| view.queries(of, head, &queries));
+            let (seen, n) = (view.seen(head, &queries), queries.len());
+            let [q, dq] = [q, dq].map(|of| view.queries(of, head, &queries));
             let rows = &mut self.rows[..n * d];
             rows.fill(T::of(0.0));
             let mut totals = [T::of(0.0); QUERIES];
-            for keys in view.key_blocks(&queries) {
-                let (s, ds) = (
-                    &mut self.scores[..n * keys.len()],
-                    &mut self.along[..n * keys.len()],
-                );
+            for keys in view.key_blocks(head, &queries) {
+                let len = keys.len();
+                let (s, ds) = (&mut self.scores[..n * len], &mut self.along[..n * len]);
                 let part = keys.start * d..keys.end * d;
                 let of = |rows| matrix::<T>(rows, d);
                 let (k, dk) = (of(&pair.k[part.clone()]), of(&change.k[part.clone()]));
-                let scale = T::of(view.scale());
-                let len = keys.len();
-                T::multiply(
-                    matrix_mut(s, len),
-                    Accum::Replace,
-                    of(&q),
-                    k.transpose(),
-                    scale,
-                );
-                T::multiply(
-                    matrix_mut(ds, len),
-                    Accum::Replace,
-                    of(&dq),
-                    k.transpose(),
-                    scale,
-                );
-                T::multiply(
-                    matrix_mut(ds, len),
-                    Accum::Add,
-                    of(&q),
-                    dk.transpose(),
-                    scale,
-                );
-                let seen = &view.seen[queries.clone()];
+                times((s, len), Accum::Replace, [of(&q), k.transpose()], scale);
+                times((ds, len), Accum::Replace, [of(&dq), k.transpose()], scale);
+                times((ds, len), Accum::Add, [of(&q), dk.transpose()], scale);
                 let nothing = [T::of(0.0); QUERIES];
-                through(
-                    s,
-                    ds,
-                    seen,
-                    keys.start,
-                    &logs[queries.clone()],
-                    &nothing[..n],
-                );
+                let logs = &logs[queries.clone()];
+                through(s, ds, seen, keys.start, logs, &nothing[..n]);
                 for (total, row) in totals.iter_mut().zip(ds.chunks_exact(len)) {
                     row.iter().for_each(|&ds| *total += ds);
                 }
                 let (v, dv) = (of(&pair.v[part.clone()]), of(&change.v[part]));
-                let (s, ds) = (matrix(s, len), matrix(ds, len));
-                T::multiply(matrix_mut(rows, d), Accum::Add, ds, v, T::of(1.0));
-                T::multiply(matrix_mut(rows, d), Accum::Add, s, dv, T::of(1.0));
+                times((rows, d), Accum::Add, [matrix(ds, len), v], one);
+                times((rows, d), Accum::Add, [matrix(s, len), dv], one);
             }
-            let outputs = rows
-                .chunks_exact_mut(d.max(1))
-                .zip(y.chunks_exact(d.max(1)));
-            for ((row, y), &total) in outputs.zip(&totals) {
-                row.iter_mut()
-                    .zip(y)
-                    .for_each(|(row, &y)| *row += -(total * y));
-            }
-            put(&mut dy, queries.start, rows);
+            end(&queries, rows, &totals[..n]);
         }
     }
 
-    /// Cotangents of the queries of a head into `to_q`, and what its keys and values gather into `to`.
+    /// Cotangents of the queries of a head into `to_q`, and what its keys and values gather into `to`:
+    /// `back` says what comes to a block of queries.
     pub(super) fn transpose(
         &mut self,
         view: &View,
         head: Head,
-        [q, kv, given, y]: [&[T]; 4],
-        logs: &[T],
+        [q, kv]: [&[T]; 2],
+        back: impl Fn(&Range<usize>) -> Back<T>,
         mut to_q: MatMut<'_, T>,
         to: &mut Pair<T>,
     ) {
         let d = view.d;
         self.pair.take(view, kv, head);
         let pair = &self.pair;
+        let (scale, one) = (T::of(view.scale()), T::of(1.0));
         for queries in view.query_blocks() {
-            let n = queries.len();
-            let [q, given, y] = [q, given, y].map(|of| view.queries(of, head, &queries));
-            let mut along = [T::of(0.0); QUERIES];
-            dots(&given, &y, &mut along[..n]);
+            let (seen, n) = (view.seen(head, &queries), queries.len());
+            let q = view.queries(q, head, &queries);
+            let Back { given, logs, along } = back(&queries);
             let rows = &mut self.rows[..n * d];
             rows.fill(T::of(0.0));
-            for keys in view.key_blocks(&queries) {
-                let (s, ds) = (
-                    &mut self.scores[..n * keys.len()],
-                    &mut self.along[..n * keys.len()],
-                );
+            for keys in view.key_blocks(head, &queries) {
+                let len = keys.len();
+                let (s, ds) = (&mut self.scores[..n * len], &mut self.along[..n * len]);
                 let part = keys.start * d..keys.end * d;
                 let of = |rows| matrix::<T>(rows, d);
                 let (k, v) = (of(&pair.k[part.clone()]), of(&pair.v[part.clone()]));
-                let (scale, one, len) = (T::of(view.scale()), T::of(1.0), keys.len());
-                T::multiply(
-                    matrix_mut(s, len),
-                    Accum::Replace,
-                    of(&q),
-                    k.transpose(),
-                    scale,
-                );
-                T::multiply(
-                    matrix_mut(ds, len),
-                    Accum::Replace,
-                    of(&given),
-                    v.transpose(),
-                    one,
-                );
-                let seen = &view.seen[queries.clone()];
-                through(s, ds, seen, keys.start, &logs[queries.clone()], &along[..n]);
+                times((s, len), Accum::Replace, [of(&q), k.transpose()], scale);
+                times((ds, len), Accum::Replace, [of(&given), v.transpose()], one);
+                through(s, ds, seen, keys.start, &logs, &along);
                 let (s, ds) = (matrix(s, len), matrix(ds, len));
-                let to_v = matrix_mut(&mut to.v[part.clone()], d);
-                T::multiply(to_v, Accum::Add, s.transpose(), of(&given), one);
-                T::multiply(matrix_mut(rows, d), Accum::Add, ds, k, scale);
-                let to_k = matrix_mut(&mut to.k[part], d);
-                T::multiply(to_k, Accum::Add, ds.transpose(), of(&q), scale);
+                let to_v = (&mut to.v[part.clone()], d);
+                times(to_v, Accum::Add, [s.transpose(), of(&given)], one);
+                times((rows, d), Accum::Add, [ds, k], scale);
+                let to_k = (&mut to.k[part], d);
+                times(to_k, Accum::Add, [ds.transpose(), of(&q)], scale);
             }
             put(&mut to_q, queries.start, rows);
         }
@@ -256,8 +228,9 @@ impl<T: Real> Tile<T> {
 
 /// Keys from `start` on that a query sees, of a row of `len`.
 #[inline(always)]
-fn here(seen: usize, start: usize, len: usize) -> Range<usize> {
-    0..seen.saturating_sub(start).min(len)
+fn here(seen: &Range<usize>, start: usize, len: usize) -> Range<usize> {
+    let [first, end] = [seen.start, seen.end].map(|at| at.saturating_sub(start).min(len));
+    first..end
 }
 
 /// What scores are measured from: `high`, and 0 where nothing is seen.
@@ -268,7 +241,7 @@ fn base<T: Real>(high: T) -> T {
 
 wide! {
     /// Products of rows.
-    fn dots<T: Real>(a: &[T], b: &[T], to: &mut [T]) {
+    pub(super) fn dots<T: Real>(a: &[T], b: &[T], to: &mut [T]) {
         let d = (a.len() / to.len().max(1)).max(1);
         for ((a, b), to) in a.chunks_exact(d).zip(b.chunks_exact(d)).zip(to) {
             *to = dot(a, b);
@@ -278,12 +251,15 @@ wide! {
     /// Scores of a block of keys to weights below the highest score so far; what there was before is
     /// brought to the same height.
     fn absorb<T: Real>(
-        s: &mut [T], seen: &[usize], start: usize, y: &mut [T], top: &mut [T], sums: &mut [T],
+        s: &mut [T], seen: &[Range<usize>], start: usize, y: &mut [T], top: &mut [T], sums: &mut [T],
     ) {
         let (keys, d) = ((s.len() / seen.len().max(1)).max(1), (y.len() / seen.len().max(1)).max(1));
         let rows = s.chunks_exact_mut(keys).zip(seen).zip(y.chunks_exact_mut(d));
-        for (((row, &seen), y), (top, sum)) in rows.zip(top.iter_mut().zip(sums)) {
-            let (row, unseen) = row.split_at_mut(here(seen, start, keys).end);
+        for (((row, seen), y), (top, sum)) in rows.zip(top.iter_mut().zip(sums)) {
+            let seen = here(seen, start, keys);
+            row[..seen.start].fill(T::of(0.0));
+            row[seen.end..].fill(T::of(0.0));
+            let row = &mut row[seen];
             let high = highest(row, *top);
             let base = base(high);
             let fade = (*top - base).exponential();
@@ -292,26 +268,27 @@ wide! {
             }
             *sum = *sum * fade + weigh(row, base);
             *top = high;
-            unseen.fill(T::of(0.0));
         }
     }
 
     /// Scores to weights p, from L of each row, and what is in `d` to $p (d - a)$, from a of each row.
     fn through<T: Real>(
-        s: &mut [T], d: &mut [T], seen: &[usize], start: usize, logs: &[T], along: &[T],
+        s: &mut [T], d: &mut [T], seen: &[Range<usize>], start: usize, logs: &[T], along: &[T],
     ) {
         let keys = (s.len() / seen.len().max(1)).max(1);
         let rows = s.chunks_exact_mut(keys).zip(d.chunks_exact_mut(keys)).zip(seen);
-        for (((s, d), &seen), (&log, &along)) in rows.zip(logs.iter().zip(along)) {
-            let seen = here(seen, start, keys).end;
+        for (((s, d), seen), (&log, &along)) in rows.zip(logs.iter().zip(along)) {
+            let seen = here(seen, start, keys);
             let base = base(log);
-            for (s, d) in s[..seen].iter_mut().zip(&mut d[..seen]) {
+            for (s, d) in s[seen.clone()].iter_mut().zip(&mut d[seen.clone()]) {
                 let p = (*s - base).exponential();
                 *s = p;
                 *d = p * (*d - along);
             }
-            s[seen..].fill(T::of(0.0));
-            d[seen..].fill(T::of(0.0));
+            for row in [s, d] {
+                row[..seen.start].fill(T::of(0.0));
+                row[seen.end..].fill(T::of(0.0));
+            }
         }
     }
 }

@@ -6,7 +6,6 @@ use advect_engine::Shard;
 use advect_engine::graph::Site;
 use faer::MatMut;
 
-use super::Attention;
 use crate::network::real::Real;
 
 /// Queries and keys that are taken at once: scores, their cotangents and what they are made of fit into
@@ -17,6 +16,15 @@ pub(super) const KEYS: usize = 384;
 /// One head: batch, group, head of the group.
 pub(super) type Head = [usize; 3];
 
+/// Which keys queries see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sight<'a> {
+    /// Whether those up to their own position only.
+    pub(super) causal: bool,
+    /// First and one after the last position, by sample and query.
+    pub(super) bounds: Option<&'a [i64]>,
+}
+
 /// Local extents, and which keys a query sees.
 pub(super) struct View {
     pub(super) b: usize,
@@ -25,27 +33,57 @@ pub(super) struct View {
     pub(super) g: usize,
     pub(super) r: usize,
     pub(super) d: usize,
-    /// Per local query the number of keys that it sees; they come first.
-    pub(super) seen: Vec<usize>,
+    /// The keys that each local query sees, for each sample or for all.
+    seen: Vec<Range<usize>>,
 }
 
 impl View {
-    pub(super) fn of(operator: &Attention, site: &Site, q: &Shard, kv: &Shard) -> Self {
-        let (q, kv) = (&q.shape, &kv.shape);
-        let positions = site.input_indices(0).swap_remove(1);
-        let seen = positions.into_iter().map(|query| match operator.causal {
-            true => kv[1].min(query + 1),
-            false => kv[1],
-        });
+    /// Of queries `[b, n, g, r, d]` at ascending positions and keys at others.
+    pub(super) fn new(shape: &[usize], [queries, keys]: [&[usize]; 2], sight: Sight<'_>) -> Self {
+        let [b, g, r, d] = [0, 2, 3, 4].map(|dim| shape[dim]);
+        let n = queries.len();
+        let before = |position: usize| keys.partition_point(|&key| key < position);
+        let last = |query: usize| match sight.causal {
+            true => before(query + 1),
+            false => keys.len(),
+        };
+        let position = |p: i64| usize::try_from(p).unwrap_or(0);
+        let seen = match sight.bounds {
+            None => queries.iter().map(|&query| 0..last(query)).collect(),
+            Some(bounds) => {
+                let samples = bounds.chunks_exact((2 * n).max(1)).take(b);
+                let pairs = samples.flat_map(|of| queries.iter().zip(of.chunks_exact(2)));
+                let range = |(&query, pair): (&usize, &[i64])| {
+                    let end = last(query).min(before(position(pair[1])));
+                    before(position(pair[0])).min(end)..end
+                };
+                pairs.map(range).collect()
+            }
+        };
         View {
-            b: q[0],
-            n: q[1],
-            t: kv[1],
-            g: q[2],
-            r: q[3],
-            d: q[4],
-            seen: seen.collect(),
+            b,
+            n,
+            t: keys.len(),
+            g,
+            r,
+            d,
+            seen,
         }
+    }
+
+    /// Of all queries and keys of a worker.
+    pub(super) fn of(site: &Site, q: &Shard, sight: Sight<'_>) -> Self {
+        let [queries, keys] = [0, 1].map(|i| site.input_indices(i).swap_remove(1));
+        View::new(&q.shape, [&queries, &keys], sight)
+    }
+
+    /// The keys that some queries of a head see.
+    pub(super) fn seen(&self, [batch, ..]: Head, queries: &Range<usize>) -> &[Range<usize>] {
+        let first = match self.seen.len() > self.n {
+            true => batch * self.n,
+            false => 0,
+        };
+        &self.seen[first + queries.start..first + queries.end]
     }
 
     pub(super) fn scale(&self) -> f64 {
@@ -58,6 +96,11 @@ impl View {
         (0..b).flat_map(move |b| (0..g).flat_map(move |g| (0..r).map(move |r| [b, g, r])))
     }
 
+    /// Place of a head among [`View::heads`].
+    pub(super) fn number(&self, [b, g, r]: Head) -> usize {
+        (b * self.g + g) * self.r + r
+    }
+
     /// The queries that are taken at once.
     pub(super) fn query_blocks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
         let n = self.n;
@@ -67,15 +110,26 @@ impl View {
     }
 
     /// The blocks of keys that some of the queries see, in order.
-    pub(super) fn key_blocks(&self, queries: &Range<usize>) -> impl Iterator<Item = Range<usize>> {
-        let seen = self.seen[queries.clone()]
-            .iter()
-            .copied()
-            .max()
-            .unwrap_or(0);
-        (0..seen)
-            .step_by(KEYS)
-            .map(move |start| start..seen.min(start + KEYS))
+    pub(super) fn key_blocks(
+        &self,
+        head: Head,
+        queries: &Range<usize>,
+    ) -> impl Iterator<Item = Range<usize>> + use<> {
+        let seen = self.seen(head, queries).iter().filter(|s| !s.is_empty());
+        let (first, end) = seen.fold((self.t, 0), |(first, end), seen| {
+            (first.min(seen.start), end.max(seen.end))
+        });
+        let starts = (first..end.max(first)).step_by(KEYS);
+        starts.map(move |start| start..end.min(start + KEYS))
+    }
+
+    /// Pairs of queries and keys that the blocks of a head hold: its work.
+    pub(super) fn pairs(&self, head: Head) -> usize {
+        let blocks = self.query_blocks().flat_map(|queries| {
+            let keys = self.key_blocks(head, &queries);
+            keys.map(move |keys| queries.len() * keys.len())
+        });
+        blocks.sum()
     }
 
     /// Queries of a head, contiguous.
@@ -99,12 +153,23 @@ impl View {
 
     /// Rows of every head in a tensor like the queries, in the order of [`View::heads`].
     pub(super) fn queries_mut<'a, T: Real>(&self, of: &'a mut [T]) -> Vec<MatMut<'a, T>> {
-        self.columns_mut(of, self.n, self.g * self.r)
+        self.columns_mut(of, self.n, self.g * self.r, self.d)
+    }
+
+    /// Rows (m, ℓ, o) of every head.
+    pub(super) fn rows_mut<'a, T: Real>(&self, of: &'a mut [T]) -> Vec<MatMut<'a, T>> {
+        self.columns_mut(of, self.n, self.g * self.r, 2 + self.d)
+    }
+
+    /// Row (m, ℓ, o) of a query of a head.
+    pub(super) fn row<'a, T>(&self, of: &'a [T], [b, g, r]: Head, query: usize) -> &'a [T] {
+        let row = ((b * self.n + query) * self.g + g) * self.r + r;
+        &of[row * (2 + self.d)..][..2 + self.d]
     }
 
     /// Keys of all groups, then values of all groups, batch by batch, in a tensor like theirs.
     pub(super) fn keys_mut<'a, T: Real>(&self, of: &'a mut [T]) -> Vec<MatMut<'a, T>> {
-        self.columns_mut(of, self.t, 2 * self.g)
+        self.columns_mut(of, self.t, 2 * self.g, self.d)
     }
 
     fn columns_mut<'a, T: Real>(
@@ -112,14 +177,15 @@ impl View {
         of: &'a mut [T],
         rows: usize,
         blocks: usize,
+        columns: usize,
     ) -> Vec<MatMut<'a, T>> {
-        let width = blocks * self.d;
+        let width = blocks * columns;
         let mut all = Vec::with_capacity(self.b * blocks);
         for batch in of.chunks_exact_mut((rows * width).max(1)) {
             let mut rest = MatMut::from_row_major_slice_mut(batch, rows, width);
             for _ in 0..blocks {
-                let (columns, more) = rest.split_at_col_mut(self.d);
-                all.push(columns);
+                let (block, more) = rest.split_at_col_mut(columns);
+                all.push(block);
                 rest = more;
             }
         }

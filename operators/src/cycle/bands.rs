@@ -19,7 +19,10 @@ impl Bands {
         let mesh = Mesh::line("space", workers);
         let split = Layout::new([Placement::Split { dim: 0 }]);
         let shape = [grid.rows(), grid.columns()];
-        let rows = (0..mesh.workers()).map(|w| split.owned(&mesh, &shape, w).swap_remove(0));
+        let rows = (0..mesh.workers()).map(|w| {
+            let mut runs = split.owned(&mesh, &shape, w).swap_remove(0);
+            runs.pop().unwrap_or(0..0)
+        });
         Bands {
             grid,
             rows: rows.collect(),

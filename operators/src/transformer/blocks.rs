@@ -92,6 +92,7 @@ impl Blocks {
             name,
             Attention {
                 causal: self.causal,
+                bounded: false,
             },
             &[q, kv],
         )?;

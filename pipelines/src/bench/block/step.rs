@@ -44,7 +44,7 @@ fn graph(case: Case, workers: usize) -> Result<Graph> {
         };
         let q = input("q", [b, t, heads, 1, HEAD])?;
         let kv = input("kv", [b, t, 2, heads, HEAD])?;
-        let y = graph.apply("attention", Attention { causal: false }, &[q, kv])?;
+        let y = graph.apply("attention", Attention::FULL, &[q, kv])?;
         graph.output("y", y)?;
         return Ok(graph);
     }
