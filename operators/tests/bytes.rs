@@ -5,7 +5,7 @@
 //! Sources: Korthikanti et al. (2022) for tensor and sequence parallelism, Rajbhandari et al. (2020) for
 //! ZeRO, Jacobs et al. (2023) for Ulysses.
 
-use advect_engine::DType;
+use advect_engine::{DType, Deal};
 use advect_operators::transformer::{Activation, Context, Gpt, Role, Strategy, Style, Zero};
 
 const SAMPLES: usize = 8;
@@ -195,7 +195,7 @@ fn gathered_keys_are_one_collective_each_way() {
         for n in [2, 4, 8] {
             let there = (n - 1) * 2 * stream() * groups / 8;
             let back = there + 2 * (n - 1) * block(groups);
-            let role = Role::Context(Context::Gather);
+            let role = Role::Context(Context::Gather(Deal::Blocks));
             assert_eq!(of_a_block(&[(role, n)], groups), [there, back]);
         }
     }

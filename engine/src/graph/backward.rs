@@ -175,7 +175,7 @@ impl<'s, T: Moment> Mirror<'_, 's, T> {
     fn cotangent(&mut self, value: Value, once: bool) -> Result<Stream<'s, T, Batch>> {
         let whole = self.collected(value, once)?;
         let (graph, wired) = (self.graph, self.wired);
-        graph.wire_again(wired, value, &whole, &mut self.remade);
+        graph.wire_again(wired, value, &whole, &mut self.remade)?;
         Ok(whole)
     }
 

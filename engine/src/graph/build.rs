@@ -29,7 +29,7 @@ pub(crate) enum Kind {
     },
 }
 
-/// How often a relayout of what comes once a version moves it.
+/// When a relayout moves what it moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Rate {
     /// Once a version, there and back: what comes back is the sum over the moments.
@@ -37,7 +37,8 @@ pub enum Rate {
     Version,
     /// Once a version there; back at every moment, so that no whole sum is held.
     Back,
-    /// There and back at every moment, when the value comes.
+    /// There and back at every moment, when the value comes: what comes once a version, and what comes at
+    /// the moments but is to wait before it travels.
     Moment(Value),
 }
 
@@ -179,7 +180,7 @@ impl Graph {
         self.relayout_at(value, layout, Rate::Version)
     }
 
-    /// [`Graph::relayout`] of what comes once a version, at another rate.
+    /// [`Graph::relayout`] at another rate.
     ///
     /// # Errors
     /// As [`Graph::relayout`].
@@ -228,8 +229,9 @@ impl Graph {
 
     /// Lets `values` go when they have been used, and makes them again when the cotangent of `when`
     /// comes: recomputation of activations, and the second gather of parameters that are stored cut.
-    /// The inputs of what makes them are kept instead, unless these are made again themselves. A value
-    /// that is named twice is made again for the later of both.
+    /// The inputs of what makes them are kept instead, unless these are made again themselves; a tensor
+    /// that was moved from place to place is moved straight. A value that is named twice is made again for
+    /// the later of both.
     ///
     /// # Errors
     /// [`EngineError::Operator`] if one of them is a source, comes once a version, or is `when`.

@@ -19,11 +19,9 @@ impl Graph {
     /// again for them.
     pub fn bytes_sent_back(&self, worker: usize) -> usize {
         let back = self.relayouts().filter_map(|(_, back)| back);
-        let again = self.nodes.iter().filter_map(|n| match (&n.kind, n.remade) {
-            (Kind::Relayout { there, .. }, Some(_)) => Some(&**there),
-            _ => None,
-        });
-        back.chain(again).map(|plan| plan.bytes_sent(worker)).sum()
+        let back: usize = back.map(|plan| plan.bytes_sent(worker)).sum();
+        let again = self.moves_again().map(|plan| plan.bytes_sent(worker));
+        back + again.sum::<usize>()
     }
 
     /// Bytes of the pieces of all parameters on `worker`.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use timely::dataflow::Stream;
 
-use crate::graph::build::Kind;
+use crate::error::Result;
+use crate::graph::build::{Kind, Node};
 use crate::graph::forward::{Keeps, Port, Work};
 use crate::graph::gate::gate;
 use crate::graph::wire::Wired;
 use crate::graph::{Graph, Moment, Value};
-use crate::relayout::relayout;
+use crate::relayout::{Relayout, relayout};
 use crate::shard::Batch;
 
 /// What has been made again: values, and by node what their makers kept.
@@ -37,7 +38,7 @@ impl Graph {
         when: Value,
         cotangent: &Stream<'s, T, Batch>,
         remade: &mut Remade<'s, T>,
-    ) {
+    ) -> Result<()> {
         for (at, node) in self.nodes.iter().enumerate() {
             if node.remade != Some(when) {
                 continue;
@@ -64,11 +65,15 @@ impl Graph {
             match &node.kind {
                 Kind::Source { .. } => {}
                 Kind::Relayout { there, .. } => {
-                    let stream = match port(0, node.inputs[0]) {
+                    let from = self.origin(node);
+                    let stream = match port(0, from) {
                         (again, true) => again.stream,
                         (first, false) => gate(&node.name, first, cotangent.clone(), wired.kept()),
                     };
-                    let moved = relayout(stream, there);
+                    let moved = match from == node.inputs[0] {
+                        true => relayout(stream, there),
+                        false => relayout(stream, &self.straight(from, there)?),
+                    };
                     remade.values.insert(node.outputs[0], moved);
                 }
                 Kind::Apply(operator) => {
@@ -91,5 +96,35 @@ impl Graph {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// What a relayout that is made again moves: its input, or, where that is itself a move of something
+    /// that will be made again later, what was moved there. All are one tensor.
+    fn origin(&self, node: &Node) -> Value {
+        let mut from = node.inputs[0];
+        loop {
+            let maker = &self.nodes[self.values[from.0].maker];
+            let later = maker.remade.is_some_and(|when| Some(when) < node.remade);
+            match &maker.kind {
+                Kind::Relayout { .. } if later => from = maker.inputs[0],
+                _ => return from,
+            }
+        }
+    }
+
+    /// The move of `from` to where `there` ends.
+    fn straight(&self, from: Value, there: &Relayout) -> Result<Relayout> {
+        self.spec(from).relayout(&self.mesh, there.to())
+    }
+
+    /// The moves that are made again.
+    pub(crate) fn moves_again(&self) -> impl Iterator<Item = Relayout> {
+        self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Relayout { there, .. } if node.remade.is_some() => {
+                self.straight(self.origin(node), there).ok()
+            }
+            _ => None,
+        })
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::Build;
 use super::{Positions, Style};
-use crate::attention::{Attention, Rotary};
+use crate::attention::Rotary;
 use crate::network::rules::refuse;
 use crate::network::{Gated, Pointwise};
 
@@ -42,18 +42,33 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// The residual stream `[b, s, h]` through all blocks.
-    pub(super) fn through(&self, build: &mut Build<'_>, mut x: Value) -> Result<Value> {
+    /// `bounds` `[b, s, 2]` say which positions each one sees, if that is more than a matter of order.
+    pub(super) fn through(
+        &self,
+        build: &mut Build<'_>,
+        mut x: Value,
+        mut bounds: Option<Value>,
+    ) -> Result<Value> {
         for (layer, stage) in build.places(self.layers)?.into_iter().enumerate() {
             x = build.go_on(stage, x)?;
+            if let Some(bounds) = &mut bounds {
+                *bounds = build.graph.relayout(*bounds, &build.told())?;
+            }
             let before = build.graph.made();
-            x = self.attend(build, &format!("block {layer}.attention"), x)?;
+            x = self.attend(build, &format!("block {layer}.attention"), x, bounds)?;
             x = self.feed_forward(build, &format!("block {layer}.feed-forward"), x)?;
             build.recompute(before, x)?;
         }
         Ok(x)
     }
 
-    fn attend(&self, build: &mut Build<'_>, name: &str, x: Value) -> Result<Value> {
+    fn attend(
+        &self,
+        build: &mut Build<'_>,
+        name: &str,
+        x: Value,
+        bounds: Option<Value>,
+    ) -> Result<Value> {
         let (h, g, d) = (self.width, self.groups, self.head);
         let r = self.heads / g.max(1);
         let normed = build.norm(&format!("{name}.norm"), x, h)?;
@@ -85,17 +100,7 @@ impl Blocks {
                 (q, build.apply(&keys, turn(true), &[kv])?)
             }
         };
-        let (queries, keys) = (build.attended(2), build.attended(3));
-        let q = build.graph.relayout(q, &queries)?;
-        let kv = build.graph.relayout(kv, &keys)?;
-        let y = build.apply(
-            name,
-            Attention {
-                causal: self.causal,
-                bounded: false,
-            },
-            &[q, kv],
-        )?;
+        let y = build.attention(name, self.causal, [q, kv], bounds)?;
         let heads = build.inner(Some(2));
         let y = build.graph.relayout(y, &heads)?;
         build.back(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use advect_engine::graph::{Mixed, Rate, Value};
-use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
+use advect_engine::{DType, Deal, Graph, Layout, Operator, Placement, Result, Spec};
 
 use super::blocks::DEVIATION;
 use super::{Context, Norm, Role, Strategy, Style, Zero};
@@ -121,16 +121,38 @@ impl<'a> Build<'a> {
 
     /// Layout of queries (groups at 2) or keys (groups at 3) in attention.
     pub(super) fn attended(&self, groups: usize) -> Layout {
+        let turns = self.ring().is_some();
         self.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
-            Role::Context(Context::Gather) if groups == 3 => SAME,
-            Role::Context(Context::Gather) => split(1),
+            Role::Context(Context::Ring(_)) if turns => split(1),
+            Role::Context(Context::Gather(_) | Context::Ring(_)) if groups == 3 => SAME,
+            Role::Context(Context::Gather(_) | Context::Ring(_)) => split(1),
             _ => split(groups),
         })
     }
 
-    /// A tensor of whole numbers `[b, s]` that comes at every moment, in the layout of the ids.
-    pub(super) fn numbers(&mut self, name: &str, shape: [usize; 2]) -> Result<Value> {
+    /// Layout of what is said of queries `[b, s, …]` in attention.
+    pub(super) fn told(&self) -> Layout {
+        self.layout(|role| match role {
+            Role::Data | Role::Sharded(_) => split(0),
+            Role::Context(Context::Gather(_) | Context::Ring(_)) => split(1),
+            _ => SAME,
+        })
+    }
+
+    /// The axis that keys go around, if they do: sums that have no order are not cut into turns.
+    pub(super) fn ring(&self) -> Option<(usize, usize, Deal)> {
+        let around = self.strategy.ring();
+        around.filter(|_| self.dtype != DType::Canonical)
+    }
+
+    /// Whether keys and values of other workers are fetched again on the way back.
+    pub(super) fn regathers(&self) -> bool {
+        self.strategy.regathers(self.ring().is_some())
+    }
+
+    /// A tensor of whole numbers `[b, s, …]` that comes at every moment, in the layout of the ids.
+    pub(super) fn numbers(&mut self, name: &str, shape: &[usize]) -> Result<Value> {
         let spec = Spec::new(shape, DType::I64, self.inner(None));
         self.graph.input(name, spec)
     }
@@ -149,24 +171,38 @@ impl<'a> Build<'a> {
             (Role::Sharded(_), Some(dim)) => split(dim),
             _ => used(cut, role),
         });
+        self.held(name, shape, stored, initial)
+    }
+
+    fn held(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        layout: Layout,
+        initial: Initial,
+    ) -> Result<Value> {
         self.parameters.push(Parameter {
             name: name.to_owned(),
             initial,
             decays: matches!(initial, Initial::Normal { .. }),
         });
-        let spec = Spec::new(shape, super::stored(self.dtype), stored);
+        let spec = Spec::new(shape, super::stored(self.dtype), layout);
         self.graph.parameter(name, spec)
     }
 
     /// A parameter of any stage as it is used at this one beside `x`.
     pub(super) fn used(&mut self, parameter: Value, cut: Option<usize>, x: Value) -> Result<Value> {
         let layout = self.layout(|role| used(cut, role));
-        let rate = match self.strategy.zero() {
+        self.graph.relayout_at(parameter, &layout, self.rate(x))
+    }
+
+    /// How often a parameter that is used beside `x` travels.
+    fn rate(&self, x: Value) -> Rate {
+        match self.strategy.zero() {
             Some(Zero::Parameters) => Rate::Moment(x),
             Some(Zero::Gradients) => Rate::Back,
             Some(Zero::States) | None => Rate::Version,
-        };
-        self.graph.relayout_at(parameter, &layout, rate)
+        }
     }
 
     /// [`Build::stored`] and [`Build::used`].
@@ -213,13 +249,40 @@ impl<'a> Build<'a> {
         self.graph.remake(&inside, y)
     }
 
-    /// Positions `[s, h]` beside a residual stream `[b, s, h]`: cut where its positions are.
-    pub(super) fn beside(&mut self, positions: Value) -> Result<Value> {
-        let layout = self.layout(|role| match role {
+    /// What samples say of their positions, `[samples, positions, 2]`, if they do.
+    pub(super) fn bounds(&mut self, samples: usize, positions: usize) -> Result<Option<Value>> {
+        match self.style.bounded {
+            true => Ok(Some(self.numbers("bounds", &[samples, positions, 2])?)),
+            false => Ok(None),
+        }
+    }
+
+    /// A vector `[s, h]` for every position added to a residual stream `[b, s, h]`. Each worker stores those of
+    /// its positions, where these are contiguous, and their gradient is summed over samples alone.
+    pub(super) fn positions(
+        &mut self,
+        x: Value,
+        shape: [usize; 2],
+        initial: Initial,
+    ) -> Result<Value> {
+        let stored = self.layout(|role| match role {
+            Role::Sharded(_) => split(usize::from(shape[1] > shape[0])),
+            role if role.cuts_positions() => split(0),
+            _ => SAME,
+        });
+        let beside = self.layout(|role| match role {
             Role::Sequence | Role::Context(_) => split(0),
             _ => SAME,
         });
-        self.graph.relayout(positions, &layout)
+        let positions = self.held("positions.weight", &shape, stored, initial)?;
+        let rate = self.rate(x);
+        let positions = self.graph.relayout_at(positions, &beside, rate)?;
+        self.with("positions", Bias, x, &[positions])
+    }
+
+    /// The type of what flows.
+    pub(super) fn dtype(&self) -> DType {
+        self.dtype
     }
 
     pub(super) fn apply(
@@ -277,6 +340,20 @@ impl<'a> Build<'a> {
         self.with(name, Linear::LAST.shifted(), x, &[w, b])
     }
 
+    /// Outputs that are not rounded.
+    pub(super) fn whole_outputs(
+        &mut self,
+        name: &str,
+        operator: impl Operator + 'static,
+        inputs: &[Value],
+    ) -> Result<Vec<Value>> {
+        let operator: Arc<dyn Operator> = match self.dtype {
+            DType::BF16 => Arc::new(Mixed::of(operator).whole()),
+            _ => Arc::new(operator),
+        };
+        self.graph.apply_all(name, operator, inputs)
+    }
+
     /// The two outputs of a loss, which are not rounded.
     pub(super) fn measured(
         &mut self,
@@ -284,12 +361,7 @@ impl<'a> Build<'a> {
         loss: impl Operator + 'static,
         inputs: &[Value],
     ) -> Result<[Value; 2]> {
-        let loss: Arc<dyn Operator> = match self.dtype {
-            DType::BF16 => Arc::new(Mixed::of(loss).whole()),
-            _ => Arc::new(loss),
-        };
-        let made = self.graph.apply_all(name, loss, inputs)?;
-        match made.as_slice() {
+        match self.whole_outputs(name, loss, inputs)?.as_slice() {
             [a, b] => Ok([*a, *b]),
             _ => refuse(name, "a loss has two outputs"),
         }

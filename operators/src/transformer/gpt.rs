@@ -12,7 +12,7 @@ use super::blocks::{Activation, Blocks, DEVIATION, positive};
 use super::build::Build;
 use super::{Norm, Positions, Strategy, Style};
 use crate::loss::{Count, CrossEntropy, VocabularyPartial};
-use crate::network::{Bias, Embedding, Linear};
+use crate::network::{Embedding, Linear};
 use crate::training::{Initial, Trainable};
 
 /// Extents of a GPT.
@@ -74,7 +74,8 @@ impl Gpt {
 
     /// The graph of the loss of `samples` windows a micro-batch: inputs `tokens` and `targets`
     /// `[samples, context]` (`I64`; a negative target is none), outputs `loss` in nats, summed, and
-    /// `count`. With `BF16` what flows is rounded
+    /// `count`; with [`Style::bounded`] also input `bounds` `[samples, context, 2]` (`I64`), for each position
+    /// the first that it sees and the one after the last. With `BF16` what flows is rounded
     /// ([`Mixed`](advect_engine::graph::Mixed)), and parameters and loss are `F32`.
     ///
     /// # Errors
@@ -82,7 +83,7 @@ impl Gpt {
     pub fn train(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         let mut build = Build::new(strategy, dtype, self.style);
         let logits = self.logits(samples, &mut build)?;
-        let targets = build.numbers("targets", [samples, self.context])?;
+        let targets = build.numbers("targets", &[samples, self.context])?;
         let finished = build.finished();
         // rows that merge are scaled by what each worker saw: their sums would know of the mesh
         let (logits, targets) = match dtype {
@@ -127,7 +128,7 @@ impl Gpt {
         let shape = [samples, self.context, self.width];
         let spec = Spec::new(shape, dtype, build.residual());
         let x = build.graph.input("x", spec)?;
-        let y = self.through(&mut build, x)?;
+        let y = self.through(samples, &mut build, x)?;
         build.graph.output("y", y)?;
         Ok(build.finish())
     }
@@ -138,23 +139,18 @@ impl Gpt {
         let start = Initial::Normal {
             deviation: DEVIATION,
         };
-        let tokens = build.numbers("tokens", [samples, self.context])?;
+        let tokens = build.numbers("tokens", &[samples, self.context])?;
         let table = build.stored("tokens.weight", &[self.vocabulary, h], Some(0), start)?;
         let rows = build.used(table, Some(0), tokens)?;
         let found = build.with("tokens.rows", Embedding, tokens, &[rows])?;
         let residual = build.residual();
         let found = build.graph.relayout(found, &residual)?;
         let x = match self.style.positions {
-            Positions::Learned => {
-                let places = &[self.context, h];
-                let places = build.parameter("positions.weight", places, None, start, found)?;
-                let places = build.beside(places)?;
-                build.with("positions", Bias, found, &[places])?
-            }
+            Positions::Learned => build.positions(found, [self.context, h], start)?,
             Positions::Rotary => found,
         };
         let x = build.dropped("tokens.dropout", x)?;
-        let x = self.through(build, x)?;
+        let x = self.through(samples, build, x)?;
         let x = build.go_on(build.last(), x)?;
         let x = build.norm("norm", x, h)?;
         let inner = build.inner(None);
@@ -166,8 +162,9 @@ impl Gpt {
         build.with("logits", Linear::LAST.transposed(), x, &[table])
     }
 
-    fn through(&self, build: &mut Build<'_>, x: Value) -> Result<Value> {
-        self.inner().through(build, x)
+    fn through(&self, samples: usize, build: &mut Build<'_>, x: Value) -> Result<Value> {
+        let bounds = build.bounds(samples, self.context)?;
+        self.inner().through(build, x, bounds)
     }
 
     /// The blocks alone.

@@ -13,6 +13,7 @@
 
 mod blocks;
 mod build;
+mod context;
 mod gpt;
 mod strategy;
 mod style;

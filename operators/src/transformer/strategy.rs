@@ -3,16 +3,27 @@
 use std::fmt;
 use std::str::FromStr;
 
-use advect_engine::{Layout, Mesh, Placement, Result};
+use advect_engine::{Deal, Layout, Mesh, Placement, Result};
 
 use crate::network::rules::refuse;
 
 /// How the keys of cut positions come to all queries.
+///
+/// | | known as | keys and values that a worker has | travels |
+/// |---|---|---|---|
+/// | `Gather` | LSS (Wang et al. 2023, *Ultra-long sequence distributed transformer*) | all | k‖v, once each way |
+/// | `Ring` | ring attention (Liu et al. 2023) | two pieces | k‖v around the workers, (m, ℓ, o) stays |
+/// | `Heads` | Ulysses (Jacobs et al. 2023, *DeepSpeed Ulysses*) | those of its heads | q, k, v and y |
+///
+/// `Gather` and `Ring` may deal positions out so that the work of causal attention is even ([`Deal`]). In
+/// canonical mode, where no sum may know of the mesh, a ring gathers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Context {
     /// Keys and values are gathered, queries stay cut.
-    Gather,
-    /// Positions are exchanged for heads and back: Jacobs et al. (2023), *DeepSpeed Ulysses*.
+    Gather(Deal),
+    /// Keys and values go around, queries stay cut, and attention partials merge.
+    Ring(Deal),
+    /// Positions are exchanged for heads and back.
     Heads,
 }
 
@@ -46,14 +57,30 @@ pub enum Role {
     Stage,
 }
 
-const NAMES: [(&str, Role); 9] = [
+const NAMES: [(&str, Role); 13] = [
     ("data", Role::Data),
     ("zero-1", Role::Sharded(Zero::States)),
     ("zero-2", Role::Sharded(Zero::Gradients)),
     ("zero-3", Role::Sharded(Zero::Parameters)),
     ("tensor", Role::Tensor),
     ("sequence", Role::Sequence),
-    ("context-gather", Role::Context(Context::Gather)),
+    (
+        "context-gather",
+        Role::Context(Context::Gather(Deal::Blocks)),
+    ),
+    (
+        "context-gather-zig-zag",
+        Role::Context(Context::Gather(Deal::ZigZag)),
+    ),
+    ("context-ring", Role::Context(Context::Ring(Deal::Blocks))),
+    (
+        "context-zig-zag",
+        Role::Context(Context::Ring(Deal::ZigZag)),
+    ),
+    (
+        "context-striped",
+        Role::Context(Context::Ring(Deal::Striped)),
+    ),
     ("context-heads", Role::Context(Context::Heads)),
     ("stage", Role::Stage),
 ];
@@ -62,6 +89,19 @@ impl Role {
     /// Whether heads, columns and vocabulary are cut.
     pub(crate) fn cuts_weights(self) -> bool {
         matches!(self, Role::Tensor | Role::Sequence)
+    }
+
+    /// How positions are dealt out, if the axis cuts them.
+    fn deal(self) -> Deal {
+        match self {
+            Role::Context(Context::Gather(deal) | Context::Ring(deal)) => deal,
+            _ => Deal::Blocks,
+        }
+    }
+
+    /// Whether positions are contiguous where the axis cuts them.
+    pub(crate) fn cuts_positions(self) -> bool {
+        matches!(self, Role::Sequence | Role::Context(_)) && self.deal() == Deal::Blocks
     }
 }
 
@@ -110,13 +150,14 @@ pub struct Strategy {
     /// Layers of each chunk, if they are given.
     chunks: Option<Vec<usize>>,
     recompute: bool,
+    regather: Option<bool>,
 }
 
 impl Strategy {
     /// Axes with their roles and sizes, outermost first.
     ///
     /// # Errors
-    /// If an axis has no worker, or two axes cut the layers.
+    /// If an axis has no worker, two axes cut the layers, or keys go around two.
     pub fn new(axes: &[(Role, usize)]) -> Result<Self> {
         let named = axes.iter().enumerate().map(|(i, (role, size))| {
             let before = axes[..i].iter().filter(|(r, _)| r == role).count();
@@ -126,14 +167,25 @@ impl Strategy {
             };
             (name, *size)
         });
+        let rings = axes
+            .iter()
+            .filter(|(role, _)| matches!(role, Role::Context(Context::Ring(_))));
+        if rings.count() > 1 {
+            return refuse("Strategy", "keys go around two axes; make them one");
+        }
         if axes.iter().filter(|(role, _)| *role == Role::Stage).count() > 1 {
             return refuse("Strategy", "two axes cut the layers; make them one 'stage'");
         }
+        let deals = axes.iter().map(|(role, _)| role.deal()).enumerate();
+        let mesh = deals.fold(Mesh::new(named)?, |mesh, (axis, deal)| {
+            mesh.dealing(axis, deal)
+        });
         Ok(Strategy {
-            mesh: Mesh::new(named)?,
+            mesh,
             roles: axes.iter().map(|(role, _)| *role).collect(),
             chunks: None,
             recompute: false,
+            regather: None,
         })
     }
 
@@ -163,6 +215,30 @@ impl Strategy {
         Strategy { recompute, ..self }
     }
 
+    /// The same, where keys and values of other workers are let go, and fetched again on the way back, or are
+    /// kept; if nothing is said, those that go around are fetched again, and those that were gathered kept.
+    #[must_use]
+    pub fn regathering(self, regather: bool) -> Self {
+        Strategy {
+            regather: Some(regather),
+            ..self
+        }
+    }
+
+    /// Whether keys and values of other workers are fetched again, for keys that go around or do not.
+    pub(crate) fn regathers(&self, around: bool) -> bool {
+        self.regather.unwrap_or(around)
+    }
+
+    /// The axis that keys go around, its workers, and how positions are dealt out.
+    pub(crate) fn ring(&self) -> Option<(usize, usize, Deal)> {
+        let mut axes = self.roles.iter().zip(self.mesh.sizes()).enumerate();
+        axes.find_map(|(axis, (role, &size))| match role {
+            Role::Context(Context::Ring(deal)) if size > 1 => Some((axis, size, *deal)),
+            _ => None,
+        })
+    }
+
     /// Whether activations are made again.
     pub fn recomputes(&self) -> bool {
         self.recompute
@@ -175,6 +251,7 @@ impl Strategy {
             roles: vec![Role::Data],
             chunks: None,
             recompute: false,
+            regather: None,
         }
     }
 

@@ -42,6 +42,10 @@ pub struct Style {
     pub tied: bool,
     /// What is left out of embeddings and of branches, before they are added, while it learns.
     pub dropout: Dropout,
+    /// Whether samples say which positions each of theirs sees: documents that share a window, and
+    /// positions that are filled up. No tensor of positions × positions is made of it.
+    #[serde(default)]
+    pub bounded: bool,
 }
 
 impl Style {
@@ -54,6 +58,7 @@ impl Style {
         biases: true,
         tied: true,
         dropout: Dropout::NONE,
+        bounded: false,
     };
 
     /// Touvron et al. (2023), *LLaMA: open and efficient foundation language models*.
@@ -65,6 +70,7 @@ impl Style {
         biases: false,
         tied: false,
         dropout: Dropout::NONE,
+        bounded: false,
     };
 
     /// The same when it has learned: nothing is left out.

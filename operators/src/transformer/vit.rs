@@ -12,7 +12,6 @@ use super::blocks::{Activation, Blocks, DEVIATION, positive};
 use super::build::Build;
 use super::{Positions, Strategy, Style};
 use crate::loss::SquareError;
-use crate::network::Bias;
 use crate::training::{Initial, Trainable};
 
 /// Extents of a ViT.
@@ -100,16 +99,12 @@ impl Vit {
         let patches = build.graph.input("patches", patches)?;
         let x = build.whole("patches.embedded", patches, &[self.inputs, self.width])?;
         let x = match self.style.positions {
-            Positions::Learned => {
-                let places = &[self.patches, self.width];
-                let places = build.parameter("positions.weight", places, None, start, x)?;
-                let places = build.beside(places)?;
-                build.with("positions", Bias, x, &[places])?
-            }
+            Positions::Learned => build.positions(x, [self.patches, self.width], start)?,
             Positions::Rotary => x,
         };
         let x = build.dropped("patches.dropout", x)?;
-        let x = blocks.through(build, x)?;
+        let bounds = build.bounds(samples, self.patches)?;
+        let x = blocks.through(build, x, bounds)?;
         let x = build.go_on(build.last(), x)?;
         let x = build.norm("norm", x, self.width)?;
         build.whole("y.map", x, &[self.width, self.outputs])

@@ -9,7 +9,7 @@ mod mixed;
 mod remade;
 mod stages;
 
-use advect_engine::Fabric;
+use advect_engine::{Deal, Fabric};
 use advect_operators::network::Dropout;
 use advect_operators::transformer::{Activation, Context, Gpt, Role, Strategy, Style, Zero};
 
@@ -90,7 +90,11 @@ fn equal_on_one_axis() {
         Role::Sharded(Zero::Parameters),
         Role::Tensor,
         Role::Sequence,
-        Role::Context(Context::Gather),
+        Role::Context(Context::Gather(Deal::Blocks)),
+        Role::Context(Context::Gather(Deal::ZigZag)),
+        Role::Context(Context::Ring(Deal::Blocks)),
+        Role::Context(Context::Ring(Deal::ZigZag)),
+        Role::Context(Context::Ring(Deal::Striped)),
         Role::Context(Context::Heads),
     ] {
         for workers in [2, 3, 4, 8] {
@@ -215,7 +219,7 @@ fn equal_in_every_order_of_four_axes() {
         Role::Data,
         Role::Sharded(Zero::States),
         Role::Sequence,
-        Role::Context(Context::Gather),
+        Role::Context(Context::Gather(Deal::Blocks)),
     ];
     for order in orders() {
         let axes = order.map(|i| (roles[i], 2));
