@@ -28,9 +28,12 @@ fn model(layers: usize, groups: usize) -> Gpt {
 
 /// Bytes that all workers send for one block more, on the way forward and on the way back.
 fn of_a_block(axes: &[(Role, usize)], groups: usize) -> [usize; 2] {
-    let strategy = Strategy::new(axes).expect("axes with workers");
+    of_a_block_on(&Strategy::new(axes).expect("axes with workers"), groups)
+}
+
+fn of_a_block_on(strategy: &Strategy, groups: usize) -> [usize; 2] {
     let sent = |layers: usize| {
-        let made = model(layers, groups).train(SAMPLES, DType::F64, &strategy);
+        let made = model(layers, groups).train(SAMPLES, DType::F64, strategy);
         let made = made.expect("the extents fit");
         let back = |w| {
             let gradients = made.gradient_bytes_sent(w).expect("parameters are stored");
@@ -186,6 +189,87 @@ fn heads_are_four_exchanges_each_way() {
             assert_eq!(of_a_block(&[(role, n)], groups), [there, back]);
         }
     }
+}
+
+/// Keys and values that go around: as many bytes as a gather, in n − 1 hops; their cotangents come home the
+/// same way, and what was not kept is fetched again.
+#[test]
+fn keys_go_around_in_hops() {
+    for groups in [8, 2] {
+        for n in [2, 4, 8] {
+            for deal in [Deal::Blocks, Deal::ZigZag, Deal::Striped] {
+                let there = (n - 1) * 2 * stream() * groups / 8;
+                let back = 2 * there + 2 * (n - 1) * block(groups);
+                let role = Role::Context(Context::Ring(deal));
+                assert_eq!(of_a_block(&[(role, n)], groups), [there, back]);
+                let kept = Strategy::new(&[(role, n)])
+                    .expect("workers")
+                    .regathering(false);
+                assert_eq!(of_a_block_on(&kept, groups), [there, back - there]);
+            }
+        }
+    }
+}
+
+/// Collectives of a block, each way, of activations alone: LSS has one, where Megatron's sequence parallelism
+/// has four of each, and Ulysses, whose keys and values travel together, three; a gather that is not kept is
+/// one more on the way back.
+#[test]
+fn collectives_are_counted() {
+    let of = |role: Role, n: usize, again: Option<bool>| {
+        let strategy = Strategy::new(&[(role, n)]).expect("workers");
+        let strategy = again.map_or(strategy.clone(), |again| strategy.regathering(again));
+        let count = |layers: usize| {
+            let made = model(layers, 8).train(SAMPLES, DType::F64, &strategy);
+            let graph = made.expect("the extents fit").graph;
+            let counts: Vec<_> = (0..n).map(|w| graph.collectives(w)).collect();
+            assert!(counts.iter().all(|c| *c == counts[0]), "{role}: {counts:?}");
+            counts[0]
+        };
+        let (one, two) = (count(1), count(2));
+        [two[0] - one[0], two[1] - one[1]]
+    };
+    let gather = Role::Context(Context::Gather(Deal::Blocks));
+    let ring = Role::Context(Context::Ring(Deal::ZigZag));
+    for n in [2, 4, 8] {
+        assert_eq!(of(gather, n, None), [1, 1], "LSS");
+        assert_eq!(of(gather, n, Some(true)), [1, 2], "LSS, gathered again");
+        assert_eq!(of(Role::Sequence, n, None), [4, 4], "Megatron");
+        assert_eq!(
+            of(Role::Context(Context::Heads), n, None),
+            [3, 3],
+            "Ulysses"
+        );
+        assert_eq!(of(ring, n, Some(false)), [n - 1, n - 1], "ring");
+        assert_eq!(
+            of(ring, n, None),
+            [n - 1, 2 * (n - 1)],
+            "ring, fetched again"
+        );
+    }
+}
+
+/// The two averagings of LSS are relayouts: gradients of a segment's positions are summed over the samples
+/// alone, and all others over segments too.
+#[test]
+fn positions_are_summed_over_samples_alone() {
+    let bytes = |segments: usize, data: usize| {
+        let gather = Role::Context(Context::Gather(Deal::Blocks));
+        let strategy = Strategy::new(&[(gather, segments), (Role::Data, data)]).expect("workers");
+        let made = model(1, 8)
+            .train(SAMPLES, DType::F64, &strategy)
+            .expect("fits");
+        let workers = 0..made.graph.mesh().workers();
+        let sent = workers.map(|w| made.gradient_bytes_sent(w).expect("stored"));
+        sent.sum::<usize>()
+    };
+    let model = model(1, 8);
+    let positions = model.context * model.width * SIZE;
+    let others = model.parameters() * SIZE - positions;
+    assert_eq!(bytes(4, 1), 2 * 3 * others);
+    assert_eq!(bytes(1, 2), 2 * (others + positions));
+    // one all-reduce over 8 workers of what all have, and one over 2 of each of 4 segments
+    assert_eq!(bytes(4, 2), 2 * 7 * others + 2 * positions);
 }
 
 /// Gathered keys and values: one collective each way.

@@ -24,6 +24,25 @@ impl Graph {
         back + again.sum::<usize>()
     }
 
+    /// Collectives that `worker` takes part in at one moment, on the way forward and on the way back: relayouts
+    /// of what comes at the moments in which it sends or receives. Those of parameters are not counted.
+    pub fn collectives(&self, worker: usize) -> [usize; 2] {
+        let moves = |plan: &Relayout| plan.bytes_sent(worker) + plan.bytes_received(worker) > 0;
+        let moments = self
+            .nodes
+            .iter()
+            .filter(|n| !self.of_parameters(n.outputs[0]));
+        let mut count = [0, 0];
+        for node in moments {
+            if let Kind::Relayout { there, back, .. } = &node.kind {
+                count[0] += usize::from(moves(there));
+                count[1] += usize::from(back.as_deref().is_some_and(moves));
+            }
+        }
+        count[1] += self.moves_again().filter(moves).count();
+        count
+    }
+
     /// Bytes of the pieces of all parameters on `worker`.
     pub fn parameter_bytes(&self, worker: usize) -> usize {
         self.parameters()

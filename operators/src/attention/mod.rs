@@ -4,6 +4,7 @@
 //! Between the two last stands any relayout of the rows $(m, \ell, o)$, so that "whose keys are where"
 //! is a choice of layouts and not of algorithm.
 
+mod across;
 mod finish;
 pub(crate) mod laws;
 mod partial;
@@ -12,6 +13,7 @@ mod tile;
 mod view;
 mod whole;
 
+pub use across::Across;
 pub use finish::FinishAttention;
 pub use partial::{AttentionPartial, Turn};
 pub use rotary::Rotary;

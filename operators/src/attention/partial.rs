@@ -70,6 +70,22 @@ impl AttentionPartial {
         }
     }
 
+    /// Pairs of queries and keys that `worker` works on, for q and keys with values of these layouts and
+    /// without bounds, in whole blocks: the multiplications of the forward pass are 2 d of each.
+    pub fn pairs(self, mesh: &Mesh, [q, kv]: [&Spec; 2], worker: usize) -> usize {
+        let at = |spec: &Spec| {
+            spec.layout
+                .indices(mesh, &spec.shape, worker)
+                .swap_remove(1)
+        };
+        let view = View::new(
+            &q.local_shape(mesh, worker),
+            [&at(q), &at(kv)],
+            self.attention.sight(None),
+        );
+        view.heads().map(|head| view.pairs(head)).sum()
+    }
+
     fn inputs(self) -> usize {
         self.attention.inputs() + usize::from(self.onto)
     }

@@ -77,6 +77,12 @@ impl Attention {
             let why = "q is [b, n, g, r, d], keys with values are [b, t, 2, g, d]";
             return refuse(name, why);
         };
+        if q.shape[2..].contains(&0) {
+            return refuse(
+                name,
+                format!("{q} has no heads; give at least one, of width 1"),
+            );
+        }
         if (b, g, d) != (bk, gk, dk) {
             return refuse(name, format!("{q} and {kv} do not match"));
         }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::Build;
 use super::{Positions, Style};
-use crate::attention::Rotary;
+use crate::attention::{Attention, Rotary};
 use crate::network::rules::refuse;
 use crate::network::{Gated, Pointwise};
 
@@ -100,7 +100,11 @@ impl Blocks {
                 (q, build.apply(&keys, turn(true), &[kv])?)
             }
         };
-        let y = build.attention(name, self.causal, [q, kv], bounds)?;
+        let across = build.across(Attention {
+            causal: self.causal,
+            bounded: bounds.is_some(),
+        });
+        let y = across.apply(&mut build.graph, name, [q, kv], bounds)?;
         let heads = build.inner(Some(2));
         let y = build.graph.relayout(y, &heads)?;
         build.back(

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use advect_engine::graph::{Mixed, Rate, Value};
-use advect_engine::{DType, Deal, Graph, Layout, Operator, Placement, Result, Spec};
+use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
 
 use super::blocks::DEVIATION;
 use super::{Context, Norm, Role, Strategy, Style, Zero};
+use crate::attention::{Across, Attention};
 use crate::network::rules::refuse;
 use crate::network::{Add, Bias, Dropout, LayerNorm, Linear, Pointwise, Residual, RmsNorm};
 use crate::training::{Initial, Parameter, Trainable};
@@ -120,7 +121,7 @@ impl<'a> Build<'a> {
     }
 
     /// Layout of queries (groups at 2) or keys (groups at 3) in attention.
-    pub(super) fn attended(&self, groups: usize) -> Layout {
+    fn attended(&self, groups: usize) -> Layout {
         let turns = self.ring().is_some();
         self.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
@@ -141,14 +142,20 @@ impl<'a> Build<'a> {
     }
 
     /// The axis that keys go around, if they do: sums that have no order are not cut into turns.
-    pub(super) fn ring(&self) -> Option<(usize, usize, Deal)> {
+    fn ring(&self) -> Option<usize> {
         let around = self.strategy.ring();
         around.filter(|_| self.dtype != DType::Canonical)
     }
 
-    /// Whether keys and values of other workers are fetched again on the way back.
-    pub(super) fn regathers(&self) -> bool {
-        self.strategy.regathers(self.ring().is_some())
+    /// Attention between the maps of queries and keys and that of its output.
+    pub(super) fn across(&self, attention: Attention) -> Across {
+        Across {
+            attention,
+            queries: self.attended(2),
+            keys: self.attended(3),
+            around: self.ring(),
+            regather: self.strategy.regathers(self.ring().is_some()),
+        }
     }
 
     /// A tensor of whole numbers `[b, s, …]` that comes at every moment, in the layout of the ids.
@@ -280,11 +287,6 @@ impl<'a> Build<'a> {
         self.with("positions", Bias, x, &[positions])
     }
 
-    /// The type of what flows.
-    pub(super) fn dtype(&self) -> DType {
-        self.dtype
-    }
-
     pub(super) fn apply(
         &mut self,
         name: &str,
@@ -340,20 +342,6 @@ impl<'a> Build<'a> {
         self.with(name, Linear::LAST.shifted(), x, &[w, b])
     }
 
-    /// Outputs that are not rounded.
-    pub(super) fn whole_outputs(
-        &mut self,
-        name: &str,
-        operator: impl Operator + 'static,
-        inputs: &[Value],
-    ) -> Result<Vec<Value>> {
-        let operator: Arc<dyn Operator> = match self.dtype {
-            DType::BF16 => Arc::new(Mixed::of(operator).whole()),
-            _ => Arc::new(operator),
-        };
-        self.graph.apply_all(name, operator, inputs)
-    }
-
     /// The two outputs of a loss, which are not rounded.
     pub(super) fn measured(
         &mut self,
@@ -361,7 +349,11 @@ impl<'a> Build<'a> {
         loss: impl Operator + 'static,
         inputs: &[Value],
     ) -> Result<[Value; 2]> {
-        match self.whole_outputs(name, loss, inputs)?.as_slice() {
+        let loss: Arc<dyn Operator> = match self.dtype {
+            DType::BF16 => Arc::new(Mixed::of(loss).whole()),
+            _ => Arc::new(loss),
+        };
+        match self.graph.apply_all(name, loss, inputs)?.as_slice() {
             [a, b] => Ok([*a, *b]),
             _ => refuse(name, "a loss has two outputs"),
         }

@@ -13,7 +13,6 @@
 
 mod blocks;
 mod build;
-mod context;
 mod gpt;
 mod strategy;
 mod style;

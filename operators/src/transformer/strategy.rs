@@ -230,13 +230,10 @@ impl Strategy {
         self.regather.unwrap_or(around)
     }
 
-    /// The axis that keys go around, its workers, and how positions are dealt out.
-    pub(crate) fn ring(&self) -> Option<(usize, usize, Deal)> {
-        let mut axes = self.roles.iter().zip(self.mesh.sizes()).enumerate();
-        axes.find_map(|(axis, (role, &size))| match role {
-            Role::Context(Context::Ring(deal)) if size > 1 => Some((axis, size, *deal)),
-            _ => None,
-        })
+    /// The axis that keys go around.
+    pub(crate) fn ring(&self) -> Option<usize> {
+        let mut roles = self.roles.iter().zip(self.mesh.sizes());
+        roles.position(|(role, &size)| matches!(role, Role::Context(Context::Ring(_)) if size > 1))
     }
 
     /// Whether activations are made again.

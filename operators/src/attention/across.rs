@@ -1,0 +1,148 @@
+//! Attention over positions that are cut: whose keys are where is a choice of layouts.
+
+use std::sync::Arc;
+
+use advect_engine::graph::{Mixed, Rate, Value};
+use advect_engine::{DType, Graph, Layout, Operator, Placement, Result};
+
+use super::{Attention, AttentionPartial, FinishAttention, Turn};
+use crate::network::rules::refuse;
+
+/// Attention of queries and keys that are cut along axes of a mesh, by groups, by positions, or both.
+///
+/// Without `around`, the layouts have each query beside all keys of its groups: keys `Same` where queries are
+/// cut by position (LSS), or both cut by groups (Ulysses, tensor parallelism). With it, both are cut by
+/// position on that axis, and keys with values go around it (ring attention; Liu et al. 2023): while one
+/// piece is worked on, the next comes from the worker after this one. Rows (m, ℓ, o) stay with their queries,
+/// and every turn merges its keys into them.
+///
+/// The adjoint is the ring the other way around: cotangents of a piece gather from turn to turn on its way
+/// home. What was fetched and not kept is fetched again, each piece one turn before it is needed.
+///
+/// ```
+/// use advect_engine::{DType, Graph, Layout, Mesh, Placement, Spec};
+/// use advect_operators::attention::{Across, Attention};
+/// let mesh = Mesh::line("context", 4);
+/// let mut graph = Graph::new(mesh);
+/// let cut = Layout::new([Placement::Split { dim: 1 }]);
+/// let q = graph.input("q", Spec::new([1, 64, 2, 1, 8], DType::F32, cut.clone()))?;
+/// let kv = graph.input("kv", Spec::new([1, 64, 2, 2, 8], DType::F32, cut.clone()))?;
+/// let ring = Across {
+///     attention: Attention::CAUSAL,
+///     queries: cut.clone(),
+///     keys: cut,
+///     around: Some(0),
+///     regather: true,
+/// };
+/// let y = ring.apply(&mut graph, "attention", [q, kv], None)?;
+/// assert_eq!(graph.spec(y).shape, [1, 64, 2, 1, 8]);
+/// // three hops of a quarter of the keys and values, and as many of their cotangents and fetches back
+/// assert_eq!(graph.bytes_sent(0), 3 * 16 * 2 * 2 * 8 * 4);
+/// assert_eq!(graph.bytes_sent_back(0), 2 * graph.bytes_sent(0));
+/// # Ok::<(), advect_engine::EngineError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Across {
+    /// What queries see.
+    pub attention: Attention,
+    /// Where queries `[b, n, g, r, d]` are worked on.
+    pub queries: Layout,
+    /// Where keys with values `[b, t, 2, g, d]` are then, or at the first turn.
+    pub keys: Layout,
+    /// The axis of the mesh that keys go around.
+    pub around: Option<usize>,
+    /// Whether keys and values of other workers are let go, and fetched again on the way back.
+    pub regather: bool,
+}
+
+/// Positions in queries, and in keys with values.
+const POSITIONS: usize = 1;
+
+impl Across {
+    /// The output `[b, n, g, r, d]`, where the queries are worked on, of q and keys with values wherever they
+    /// are; beside the queries stand `bounds`, if [`Attention::bounded`] asks for them. In `BF16`, rows are
+    /// `F32`.
+    ///
+    /// # Errors
+    /// [`advect_engine::EngineError::Operator`] if extents or layouts do not match, or the name is taken.
+    pub fn apply(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        [q, kv]: [Value; 2],
+        bounds: Option<Value>,
+    ) -> Result<Value> {
+        let q = graph.relayout(q, &self.queries)?;
+        let here = graph.relayout(kv, &self.keys)?;
+        let place = |axis: &usize| graph.mesh().sizes().get(*axis).copied();
+        match self.around.as_ref().map(|axis| (*axis, place(axis))) {
+            None => {}
+            Some((axis, Some(of))) => {
+                return self.turns(graph, name, [q, here], bounds, (axis, of));
+            }
+            Some((axis, None)) => return refuse(name, format!("the mesh has no axis {axis}")),
+        }
+        let inputs: Vec<Value> = [q, here].into_iter().chain(bounds).collect();
+        let y = graph.apply_all(name, mixed(graph, q, self.attention, false), &inputs)?[0];
+        if here != kv && self.regather {
+            graph.remake(&[here], y)?;
+        }
+        Ok(y)
+    }
+
+    fn turns(
+        &self,
+        graph: &mut Graph,
+        name: &str,
+        [q, mut here]: [Value; 2],
+        bounds: Option<Value>,
+        (axis, of): (usize, usize),
+    ) -> Result<Value> {
+        let deal = graph.mesh().deals()[axis];
+        let (mut rows, mut pieces): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
+        for by in 0..of {
+            if by > 0 {
+                let mut layout = self.keys.clone();
+                layout.axes[axis] = Placement::Shifted { dim: POSITIONS, by };
+                // a piece is not sent before the turn before the last is over: two are here at most
+                let rate = match by.checked_sub(2) {
+                    Some(before) => Rate::Moment(rows[before]),
+                    None => Rate::Version,
+                };
+                here = graph.relayout_at(here, &layout, rate)?;
+                pieces.push(here);
+            }
+            let partial = AttentionPartial {
+                attention: self.attention,
+                turn: Some(Turn { by, of, deal }),
+                onto: by > 0,
+            };
+            let inputs = [q, here].into_iter().chain(bounds);
+            let inputs: Vec<Value> = inputs.chain(rows.last().copied()).collect();
+            let partial = mixed(graph, q, partial, true);
+            rows.extend(graph.apply_all(&format!("{name}.turn {by}"), partial, &inputs)?);
+        }
+        if self.regather {
+            for (at, &piece) in pieces.iter().enumerate() {
+                // on the way back, the turn after that of the piece comes before it
+                graph.remake(&[piece], rows[(at + 2).min(of - 1)])?;
+            }
+        }
+        let finish = mixed(graph, q, FinishAttention, false);
+        Ok(graph.apply_all(name, finish, &rows[of - 1..])?[0])
+    }
+}
+
+/// An operator beside `q`, with outputs that are rounded, or `whole`.
+fn mixed(
+    graph: &Graph,
+    q: Value,
+    operator: impl Operator + 'static,
+    whole: bool,
+) -> Arc<dyn Operator> {
+    match (graph.spec(q).dtype, whole) {
+        (DType::BF16, true) => Arc::new(Mixed::of(operator).whole()),
+        (DType::BF16, false) => Arc::new(Mixed::of(operator)),
+        _ => Arc::new(operator),
+    }
+}
