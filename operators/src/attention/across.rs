@@ -17,7 +17,8 @@ use crate::network::rules::refuse;
 /// and every turn merges its keys into them.
 ///
 /// The adjoint is the ring the other way around: cotangents of a piece gather from turn to turn on its way
-/// home. What was fetched and not kept is fetched again, each piece one turn before it is needed.
+/// home; in `BF16` they are rounded at every hop. What was fetched and not kept is fetched again, each piece
+/// one turn before it is needed.
 ///
 /// ```
 /// use advect_engine::{DType, Graph, Layout, Mesh, Placement, Spec};

@@ -182,6 +182,20 @@ pub(crate) fn train(
     })
 }
 
+/// The bounds of documents that end with the tokens below 9, in windows of `context` tokens.
+fn documents(tokens: &[i64], context: usize) -> Vec<i64> {
+    let mut bounds = Vec::new();
+    for window in tokens.chunks_exact(context) {
+        let mut start = 0;
+        for document in window.split_inclusive(|&token| token < 9) {
+            let end = start + document.len() as i64;
+            bounds.extend(document.iter().flat_map(|_| [start, end]));
+            start = end;
+        }
+    }
+    bounds
+}
+
 /// This worker's pieces of all batches, in their order.
 fn inputs<'s>(
     scope: Scope<'s, Tick>,
@@ -190,18 +204,18 @@ fn inputs<'s>(
 ) -> Result<Streams<'s, Tick>, EngineError> {
     let graph = &trainable.graph;
     let mut feeds = Streams::new();
-    for name in ["tokens", "targets"] {
-        let (_, value) = graph
-            .sources()
-            .find(|(n, _)| *n == name)
-            .expect("the graph has it");
+    let parameters: Vec<&str> = graph.parameters().map(|(name, _)| name).collect();
+    for (name, value) in graph.sources().filter(|(n, _)| !parameters.contains(n)) {
         let spec = graph.spec(value);
         let mut shards = Vec::new();
         for (step, micros) in batches.iter().enumerate() {
             for (micro, (tokens, targets)) in micros.iter().enumerate() {
-                let whole: Data = if name == "tokens" { tokens } else { targets }
-                    .clone()
-                    .into();
+                let whole: Data = match name {
+                    "tokens" => tokens.clone(),
+                    "targets" => targets.clone(),
+                    _ => documents(tokens, spec.shape[1]),
+                }
+                .into();
                 let piece = spec
                     .cut(graph.mesh(), 0, &whole)?
                     .swap_remove(scope.index());

@@ -4,6 +4,7 @@
 //! * `step_*`: a step is what passes the frontier, however it is cut into micro-batches.
 //! * `refuse_*`: what cannot be trained says why.
 
+mod context;
 mod job;
 mod mixed;
 mod remade;

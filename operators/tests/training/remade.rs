@@ -32,6 +32,7 @@ fn recomputed_blocks_have_the_same_bits() {
         "zero-3 2, context-gather 2",
         "zero-3 2, stage 2",
         "context-heads 2, stage 2 (1 1 1 1)",
+        "context-zig-zag 4",
     ] {
         let [kept, remade] = [false, true].map(|again| trained(mesh, again, 3));
         assert!(kept.reports == remade.reports, "{mesh}: reports");
