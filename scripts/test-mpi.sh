@@ -64,7 +64,8 @@ if [ -n "${ADVECT:-}" ]; then
     job="$ADVECT run language --quiet --set training.steps=12 --set validation.every=6 --set samples.step=4"
     job="$job --set samples.micro=2 --set text.test=2000 --set sample.tokens=8 --out"
     curve() { sed 's/,"targets_per_second":[^,}]*//' "$1/metrics.jsonl" | sort; }
-    for mesh in "2 data 2" "4 zero-1 2, tensor 2" "4 stage 2, zero-3 2"; do
+    for mesh in "2 data 2" "4 zero-1 2, tensor 2" "4 stage 2, zero-3 2" \
+        "2 context-ring 2" "4 context-zig-zag 4" "4 context-heads 2, context-ring 2"; do
         ranks=${mesh%% *}; mesh=${mesh#* }
         echo "== $ranks ranks: language on $mesh"
         $job "$out/threads" -w "$ranks" --set "layout.mesh=\"$mesh\""

@@ -82,13 +82,16 @@ fn name(parameter: &str, slot: Option<&str>) -> String {
     }
 }
 
-/// The box of a tensor that `worker` has.
+/// The box of a tensor that `worker` has: what is stored is not dealt out in chunks or stripes, as positions
+/// in attention may be.
 fn region(spec: &Spec, mesh: &Mesh, worker: usize) -> Region {
     let owned = spec.layout.owned(mesh, &spec.shape, worker);
-    Region {
-        start: owned.iter().map(|r| r.start).collect(),
-        extent: owned.iter().map(|r| r.len()).collect(),
-    }
+    debug_assert!(owned.iter().all(|runs| runs.len() < 2), "{spec}");
+    let box_of = owned
+        .into_iter()
+        .map(|runs| runs.into_iter().next().unwrap_or(0..0));
+    let (start, extent) = box_of.map(|run| (run.start, run.len())).unzip();
+    Region { start, extent }
 }
 
 /// What `worker` of `mesh` goes on from.

@@ -1,6 +1,6 @@
 //! The learning curve of `language` is that of the text and the seed, not of the mesh. Three families:
 //!
-//! * `curve_*`: eight meshes, and every fabric, against one worker; bit for bit with canonical sums.
+//! * `curve_*`: ten meshes, and every fabric, against one worker; bit for bit with canonical sums.
 //! * `stop_*`: a run that is asked to stop ends in order, on all workers at the same step.
 //! * `refuse_*`: what cannot run says which key and why.
 
@@ -30,12 +30,14 @@ const SMALL: [&str; 13] = [
 ];
 
 /// Meshes of all roles.
-const MESHES: [(&str, usize); 8] = [
+const MESHES: [(&str, usize); 10] = [
     ("data 2", 2),
     ("zero-1 2, data 2", 4),
     ("tensor 4", 4),
     ("sequence 2, zero-1 2", 4),
     ("context-gather 3", 3),
+    ("context-ring 3", 3),
+    ("context-zig-zag 2, zero-1 2", 4),
     ("context-heads 2, tensor 2", 4),
     ("stage 2, zero-2 2", 4),
     ("zero-3 2, stage 2 (0 1 1 0)", 4),
@@ -78,9 +80,9 @@ fn overlay(place: &str, a: &[(String, u64, f64)], b: &[(String, u64, f64)], limi
     }
 }
 
-/// Eight meshes have the curve of one worker: training, validation and test.
+/// Ten meshes have the curve of one worker: training, validation and test.
 #[test]
-fn curve_of_eight_meshes() {
+fn curve_of_ten_meshes() {
     for (precision, limit) in [("f64", 1e-10), ("f32", 1e-5)] {
         let precision = format!("model.precision=\"{precision}\"");
         let alone = on_mesh("data 1", 1, &[&precision, "samples.micro=16"]);
@@ -195,7 +197,16 @@ fn curve_of_odd_steps() {
 /// Two processes over TCP have the bits of two threads.
 #[test]
 fn curve_over_tcp() {
-    let mesh = "layout.mesh=\"zero-3 2, stage 2\"";
+    for mesh in [
+        "zero-3 2, stage 2",
+        "context-zig-zag 4",
+        "context-heads 2, context-ring 2",
+    ] {
+        over_tcp(&format!("layout.mesh=\"{mesh}\""));
+    }
+}
+
+fn over_tcp(mesh: &str) {
     let threads = tempfile::tempdir().expect("a directory can be made");
     start(Fabric::Threads(4), threads.path(), &[mesh], Stop::default()).expect("it runs");
     let hosts = free_hosts(2);

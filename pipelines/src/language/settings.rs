@@ -84,6 +84,17 @@ struct Layout {
     in_flight: usize,
     zero_bubble: bool,
     recompute: bool,
+    regather: Regather,
+}
+
+/// Whether keys and values of other workers are fetched again on the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Regather {
+    /// Those that go around are, and those that were gathered are kept.
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -158,6 +169,11 @@ impl Settings {
         let raw: Raw = config.read()?;
         let strategy = strategy(config, &raw.layout.mesh, fabric)?;
         let strategy = strategy.recomputing(raw.layout.recompute);
+        let strategy = match raw.layout.regather {
+            Regather::Auto => strategy,
+            Regather::Always => strategy.regathering(true),
+            Regather::Never => strategy.regathering(false),
+        };
         let (model, training) = (&raw.model, &raw.training);
         let positive = [
             ("model.context", model.context),
@@ -240,6 +256,7 @@ impl Settings {
                         rate: model.dropout,
                         seed: training.seed,
                     },
+                    bounded: false,
                 },
             },
             weights: raw.model.weights.clone(),
