@@ -162,7 +162,7 @@ impl<'s, T: Moment> Mirror<'_, 's, T> {
     /// What is made again of the inputs that an adjoint needs.
     fn again(&self, node: &Node, needs: &[usize]) -> Result<Vec<(usize, Stream<'s, T, Batch>)>> {
         let inputs = needs.iter().map(|&i| (i, node.inputs[i]));
-        let remade = inputs.filter(|(_, v)| self.graph.remade(*v));
+        let remade = inputs.filter(|(_, v)| self.graph.comes_again(*v));
         remade
             .map(|(i, v)| match self.remade.values.get(&v) {
                 Some(stream) => Ok((i, stream.clone())),

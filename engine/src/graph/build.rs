@@ -1,6 +1,7 @@
 //! Building a graph: sources, operators, relayouts and outputs, in the order of the data.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{EngineError, Result};
@@ -86,6 +87,14 @@ pub struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) values: Vec<Tensor>,
     pub(crate) outputs: BTreeMap<String, Value>,
+    pub(crate) away: BTreeMap<Value, Away>,
+}
+
+/// Until which cotangent a value is put away, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Away {
+    pub(crate) when: Value,
+    pub(crate) directory: Arc<Path>,
 }
 
 impl Graph {
@@ -96,6 +105,7 @@ impl Graph {
             nodes: Vec::new(),
             values: Vec::new(),
             outputs: BTreeMap::new(),
+            away: BTreeMap::new(),
         }
     }
 
@@ -221,6 +231,24 @@ impl Graph {
         since.filter(|v| self.moves(*v)).collect()
     }
 
+    /// Those of [`Graph::made_since`] that wait for the adjoint of an operator, and do not come again.
+    pub fn kept_since(&self, count: usize) -> Vec<Value> {
+        let kept = self.kept();
+        let mut since = self.made_since(count);
+        since.retain(|value| kept.contains(value) && !self.comes_again(*value));
+        since
+    }
+
+    /// Values that the adjoints of operators need as they are, those apart that are made again themselves.
+    pub(crate) fn kept(&self) -> BTreeSet<Value> {
+        let made = self.nodes.iter().filter(|node| node.remade.is_none());
+        let of = |node: &Node| match &node.kind {
+            Kind::Apply(operator) => operator.keeps().iter().map(|&i| node.inputs[i]).collect(),
+            _ => Vec::new(),
+        };
+        made.flat_map(of).collect()
+    }
+
     /// Whether a value is made at the moments, by an operator or a relayout.
     fn moves(&self, value: Value) -> bool {
         let tensor = &self.values[value.0];
@@ -253,6 +281,29 @@ impl Graph {
         Ok(())
     }
 
+    /// Puts `values` away when they have been used, into files in `directory`, and takes them back when the
+    /// cotangent of `when` comes: activations of long sequences, which then take no memory in between. The
+    /// files have no names, so that nothing is left of them however the job ends.
+    ///
+    /// # Errors
+    /// [`EngineError::Operator`] if one of them is a source, comes once a version, is made again, or is `when`.
+    pub fn offload(&mut self, values: &[Value], when: Value, directory: &Path) -> Result<()> {
+        for &value in values {
+            let again = self.nodes[self.values[value.0].maker].remade.is_some();
+            if !self.moves(value) || again || value >= when {
+                let why = "it cannot be put away until then; name what operators and relayouts make at the \
+                           moments and is not made again, and a value after it";
+                return Err(EngineError::Operator {
+                    operator: self.values[value.0].name.clone(),
+                    why: why.to_owned(),
+                });
+            }
+            let directory = Arc::from(directory);
+            self.away.insert(value, Away { when, directory });
+        }
+        Ok(())
+    }
+
     /// Whether a value is a parameter, on its way or where it is used.
     pub(crate) fn of_parameters(&self, value: Value) -> bool {
         let tensor = &self.values[value.0];
@@ -261,9 +312,15 @@ impl Graph {
             || (matches!(node.kind, Kind::Relayout { .. }) && self.of_parameters(node.inputs[0]))
     }
 
-    /// Whether a value is let go and made again.
-    pub(crate) fn remade(&self, value: Value) -> bool {
-        self.nodes[self.values[value.0].maker].remade.is_some()
+    /// Whether a value is let go, and comes again on the way back: made again, or from where it was put away.
+    pub fn comes_again(&self, value: Value) -> bool {
+        self.returns(value).is_some()
+    }
+
+    /// The value at whose cotangent one that is let go comes again.
+    pub(crate) fn returns(&self, value: Value) -> Option<Value> {
+        let maker = &self.nodes[self.values[value.0].maker];
+        maker.remade.or(self.away.get(&value).map(|away| away.when))
     }
 
     /// Names a result of the graph.

@@ -18,6 +18,7 @@
 //! | parameter held over the moments of a version | sum in the order of the moments |
 //! | what the derivative needs | a message from the operator to its adjoint |
 //! | tensor that is made again ([`Graph::remake`]) | its maker once more, when a cotangent comes |
+//! | tensor that is put away ([`Graph::offload`]) | itself, from a file, when a cotangent comes |
 //! | operator at one place of an axis | its adjoint there, nothing elsewhere |
 //! | `bf16` widened and rounded at the edges of an operator ([`Mixed`]) | cotangents likewise |
 
@@ -31,6 +32,7 @@ mod gate;
 mod kept;
 mod mixed;
 mod moment;
+mod offload;
 mod operator;
 mod place;
 mod print;

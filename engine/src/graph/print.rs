@@ -1,6 +1,5 @@
 //! A graph before it runs: tensors, layouts, bytes per worker and per edge, as text and for dot.
 
-use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use crate::graph::build::{Kind, Node};
@@ -53,14 +52,9 @@ impl Graph {
     /// Bytes that `worker` keeps for the adjoint of one moment, at least: of what operators name in
     /// [`Operator::keeps`](crate::Operator::keeps), without parameters and what is made again.
     pub fn bytes_kept(&self, worker: usize) -> usize {
-        let mut kept = BTreeSet::new();
-        for node in &self.nodes {
-            if let (Kind::Apply(operator), None) = (&node.kind, node.remade) {
-                kept.extend(operator.keeps().iter().map(|&i| node.inputs[i].0));
-            }
-        }
-        let values = kept.into_iter().map(|at| (Value(at), &self.values[at]));
-        let values = values.filter(|(value, known)| !known.held && !self.remade(*value));
+        let kept = self.kept();
+        let values = kept.into_iter().map(|value| (value, &self.values[value.0]));
+        let values = values.filter(|(value, known)| !known.held && !self.comes_again(*value));
         values
             .map(|(_, known)| known.spec.bytes(&self.mesh, worker))
             .sum()

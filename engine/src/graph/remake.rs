@@ -1,4 +1,4 @@
-//! What is made a second time, on the way back.
+//! What comes a second time, on the way back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use crate::error::Result;
 use crate::graph::build::{Kind, Node};
 use crate::graph::forward::{Keeps, Port, Work};
 use crate::graph::gate::gate;
+use crate::graph::offload::put_away;
 use crate::graph::wire::Wired;
 use crate::graph::{Graph, Moment, Value};
 use crate::relayout::{Relayout, relayout};
 use crate::shard::Batch;
 
-/// What has been made again: values, and by node what their makers kept.
+/// What has come again: values, and by node what their makers kept.
 pub(crate) struct Remade<'s, T: Moment> {
     pub(crate) values: BTreeMap<Value, Stream<'s, T, Batch>>,
     pub(crate) keeps: BTreeMap<usize, Keeps<'s, T>>,
@@ -30,8 +31,8 @@ impl<T: Moment> Default for Remade<'_, T> {
 }
 
 impl Graph {
-    /// Wires again, in the order of the graph, what is made again at the cotangent of `when`: the first
-    /// of it waits with its inputs for that.
+    /// Wires again, in the order of the graph, what is made again at the cotangent of `when`, after what was put
+    /// away until then: the first of it waits with its inputs for that.
     pub(crate) fn wire_again<'s, T: Moment>(
         &self,
         wired: &Wired<'s, T>,
@@ -39,6 +40,12 @@ impl Graph {
         cotangent: &Stream<'s, T, Batch>,
         remade: &mut Remade<'s, T>,
     ) -> Result<()> {
+        for (&value, away) in self.away.iter().filter(|(_, away)| away.when == when) {
+            let tensor = &self.values[value.0];
+            let stream = wired.edge(value, 1 << 24 | tensor.maker, 0);
+            let back = put_away(&tensor.name, stream, cotangent.clone(), &away.directory);
+            remade.values.insert(value, back);
+        }
         for (at, node) in self.nodes.iter().enumerate() {
             if node.remade != Some(when) {
                 continue;
@@ -67,8 +74,8 @@ impl Graph {
                 Kind::Relayout { there, .. } => {
                     let from = self.origin(node);
                     let stream = match port(0, from) {
-                        (again, true) => again.stream,
-                        (first, false) => gate(&node.name, first, cotangent.clone(), wired.kept()),
+                        (again, true) if self.returns(from) == Some(when) => again.stream,
+                        (early, _) => gate(&node.name, early, cotangent.clone(), wired.kept()),
                     };
                     let moved = match from == node.inputs[0] {
                         true => relayout(stream, there),

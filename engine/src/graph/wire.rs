@@ -137,7 +137,7 @@ impl Graph {
                         continue;
                     };
                     let site = self.site(node, first.stream.scope().index());
-                    let here = |v: &Value| !self.remade(*v);
+                    let here = |v: &Value| !self.comes_again(*v);
                     let work = Work {
                         operator: Arc::clone(operator),
                         held: self.held(node),

@@ -54,10 +54,11 @@ impl Blocks {
             if let Some(bounds) = &mut bounds {
                 *bounds = build.graph.relayout(*bounds, &build.told())?;
             }
-            let before = build.graph.made();
+            let (begin, before) = (x, build.graph.made());
             x = self.attend(build, &format!("block {layer}.attention"), x, bounds)?;
             x = self.feed_forward(build, &format!("block {layer}.feed-forward"), x)?;
             build.recompute(before, x)?;
+            build.offload(before, [begin, x])?;
         }
         Ok(x)
     }

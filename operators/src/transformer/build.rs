@@ -264,6 +264,18 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// Puts away what the block from `x` to `y` keeps, of which there were `count` tensors before, if that is asked
+    /// for.
+    pub(super) fn offload(&mut self, count: usize, [x, y]: [Value; 2]) -> Result<()> {
+        let Some(directory) = self.strategy.offloads() else {
+            return Ok(());
+        };
+        let mut kept = self.graph.kept_since(count);
+        kept.retain(|value| *value != y);
+        kept.extend(Some(x).filter(|x| !self.graph.comes_again(*x)));
+        self.graph.offload(&kept, y, directory)
+    }
+
     /// A vector `[s, h]` for every position added to a residual stream `[b, s, h]`. Each worker stores those of
     /// its positions, where these are contiguous, and their gradient is summed over samples alone.
     pub(super) fn positions(

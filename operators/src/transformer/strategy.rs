@@ -1,6 +1,7 @@
 //! What every axis of a mesh does for a transformer.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use advect_engine::{Deal, Layout, Mesh, Placement, Result};
@@ -151,6 +152,7 @@ pub struct Strategy {
     chunks: Option<Vec<usize>>,
     recompute: bool,
     regather: Option<bool>,
+    offload: Option<PathBuf>,
 }
 
 impl Strategy {
@@ -186,6 +188,7 @@ impl Strategy {
             chunks: None,
             recompute: false,
             regather: None,
+            offload: None,
         })
     }
 
@@ -225,6 +228,21 @@ impl Strategy {
         }
     }
 
+    /// The same, where what blocks keep for the adjoint waits in files in `directory`: of blocks that are computed
+    /// again their inputs, of others all that operators name.
+    #[must_use]
+    pub fn offloading(self, directory: impl Into<PathBuf>) -> Self {
+        Strategy {
+            offload: Some(directory.into()),
+            ..self
+        }
+    }
+
+    /// Where what blocks keep waits, if not in memory.
+    pub(crate) fn offloads(&self) -> Option<&Path> {
+        self.offload.as_deref()
+    }
+
     /// Whether keys and values of other workers are fetched again, for keys that go around or do not.
     pub(crate) fn regathers(&self, around: bool) -> bool {
         self.regather.unwrap_or(around)
@@ -249,6 +267,7 @@ impl Strategy {
             chunks: None,
             recompute: false,
             regather: None,
+            offload: None,
         }
     }
 

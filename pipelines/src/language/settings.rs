@@ -85,6 +85,7 @@ struct Layout {
     zero_bubble: bool,
     recompute: bool,
     regather: Regather,
+    offload: String,
 }
 
 /// Whether keys and values of other workers are fetched again on the way back.
@@ -173,6 +174,10 @@ impl Settings {
             Regather::Auto => strategy,
             Regather::Always => strategy.regathering(true),
             Regather::Never => strategy.regathering(false),
+        };
+        let strategy = match raw.layout.offload.as_str() {
+            "" => strategy,
+            directory => strategy.offloading(directory),
         };
         let (model, training) = (&raw.model, &raw.training);
         let positive = [
