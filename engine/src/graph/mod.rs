@@ -18,6 +18,7 @@
 //! | parameter held over the moments of a version | sum in the order of the moments |
 //! | what the derivative needs | a message from the operator to its adjoint |
 //! | tensor that is made again ([`Graph::remake`]) | its maker once more, when a cotangent comes |
+//! | operators that follow each other as one ([`Graph::fused`]) | its adjoint |
 //! | operator at one place of an axis | its adjoint there, nothing elsewhere |
 //! | `bf16` widened and rounded at the edges of an operator ([`Mixed`]) | cotangents likewise |
 
@@ -27,6 +28,7 @@ mod backward;
 mod build;
 mod collect;
 mod forward;
+mod fuse;
 mod gate;
 mod kept;
 mod mixed;
@@ -42,6 +44,7 @@ mod sweep;
 mod wire;
 
 pub use build::{Graph, Rate, Value};
+pub use fuse::{Chain, End, Link};
 pub use kept::Kept;
 pub use mixed::Mixed;
 pub use moment::Moment;
