@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the feature `cuda` and runs the tests of local functions with it: on the GPU cuda:0 where there is
-# one, else what needs none. Extra arguments go to the test programs. NVCC, CUDA_HOME and CUDA_COMPUTE_CAP
+# Builds the feature `cuda` and runs the tests of local functions, and of transformers on a device, with it: on the
+# GPU cuda:0 where there is one, else what needs none. Extra arguments go to the test programs. NVCC, CUDA_HOME and CUDA_COMPUTE_CAP
 # (90 for an H100) are respected; the build is in its own target directory, since it takes minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -58,4 +58,6 @@ fi
 test="cargo test --release -p advect-operators --features cuda"
 $test --lib local:: -- "$@"
 $test --test tape --test local -- "$@"
+$test --test training -- device:: "$@"
+$test --test vit -- vit_on_a_device "$@"
 say "all good on ${ADVECT_DEVICE:-the processor, no GPU was used}"

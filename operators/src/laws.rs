@@ -1,7 +1,7 @@
 //! Every differentiable operator of this crate, with the cases that prove its laws.
 //!
 //! A new operator gets an entry here; `tests/laws.rs` fails for a type that implements
-//! [`Operator`](advect_engine::Operator), [`Model`] or
+//! [`Operator`](advect_engine::Operator), [`Function`](crate::local::Function), [`Model`] or
 //! [`Tendency`](crate::models::Tendency) and is not named.
 
 use std::sync::Arc;
@@ -42,6 +42,7 @@ pub fn catalogue() -> Result<Vec<Entry>> {
     all.extend(observations()?);
     all.extend(models()?);
     all.push(crate::local::laws::entry()?);
+    all.push(crate::fused::laws::entry()?);
     Ok(all)
 }
 

@@ -17,6 +17,7 @@
 pub mod assimilation;
 pub mod attention;
 pub mod cycle;
+mod fused;
 mod kernels;
 pub mod laws;
 pub mod local;

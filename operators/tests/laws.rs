@@ -38,14 +38,14 @@ fn every_operator_keeps_the_laws() {
     assert!(broken.is_empty(), "{}", broken.join("\n"));
 }
 
-/// What the sources declare as an operator, a model or an equation is in the catalogue, and the
+/// What the sources declare as an operator, a function, a model or an equation is in the catalogue, and the
 /// catalogue names nothing that is not there.
 #[test]
 fn every_operator_is_registered() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut declarations = BTreeSet::new();
     for folder in [here.join("src"), here.join("../engine/src")] {
-        for kind in ["Operator", "Model", "Tendency"] {
+        for kind in ["Operator", "Function", "Model", "Tendency"] {
             let found = declared(&folder, kind).expect("sources can be read");
             declarations.extend(found.into_keys());
         }

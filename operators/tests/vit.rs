@@ -30,8 +30,15 @@ fn numbers(name: &str, n: usize) -> Vec<f64> {
 
 /// Loss, count and gradients, whole, at weights that are made from their names.
 fn at(vit: &Vit, mesh: &str, missing: bool) -> (f64, f64, BTreeMap<String, Vec<f64>>) {
-    let strategy: Strategy = mesh.parse().expect("a mesh");
-    let trainable = vit.train(SAMPLES, DType::F64, &strategy).expect("it fits");
+    at_strategy(vit, &mesh.parse().expect("a mesh"), missing)
+}
+
+fn at_strategy(
+    vit: &Vit,
+    strategy: &Strategy,
+    missing: bool,
+) -> (f64, f64, BTreeMap<String, Vec<f64>>) {
+    let trainable = vit.train(SAMPLES, DType::F64, strategy).expect("it fits");
     let graph = &trainable.graph;
     let mesh = graph.mesh();
     let source = |(name, value): (&str, _)| {
@@ -110,6 +117,27 @@ fn vit_on_every_mesh() {
                 let apart = pairs.map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
                 assert!(apart <= 1e-10 * size, "{mesh}: {name} by {apart} of {size}");
             }
+        }
+    }
+}
+
+/// On a device, where every patch sees all others, loss and gradients are those of the kernels.
+#[test]
+fn vit_on_a_device() {
+    let device = std::env::var("ADVECT_DEVICE").unwrap_or_else(|_| "cpu".to_owned());
+    let (loss, _, gradients) = at(&model(), "data 1", false);
+    for mesh in ["data 1", "tensor 4", "context-gather 2, sequence 2"] {
+        let strategy: Strategy = mesh.parse().expect("a mesh");
+        let (other, _, cut) = at_strategy(&model(), &strategy.on(&device), false);
+        assert!((other - loss).abs() <= 1e-12 * loss, "{mesh}: {other}");
+        for (name, want) in &gradients {
+            let size = want.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let pairs = want.iter().zip(&cut[name]);
+            let apart = pairs.map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
+            assert!(
+                size > 0.0 && apart <= 1e-10 * size,
+                "{mesh}: {name} by {apart} of {size}"
+            );
         }
     }
 }

@@ -31,7 +31,7 @@ fn mistakes_are_named() {
     std::fs::write(here.path().join("cut.parquet"), b"PAR1").unwrap();
     std::fs::write(here.path().join("cut.nc"), b"\x89HDF\r\n\x1a\n").unwrap();
     std::fs::write(here.path().join("wrong.toml"), "[period]\ncycle = 3\n").unwrap();
-    let mistakes: [(&[&str], i32, &[&str]); 15] = [
+    let mistakes: [(&[&str], i32, &[&str]); 18] = [
         (&["runn"], 2, &["runn", "run"]),
         (&["run", "asimilate"], 2, &["asimilate", "`assimilate`"]),
         (
@@ -88,6 +88,22 @@ fn mistakes_are_named() {
             &["run", "assimilate", "--set", "inputs.prior=cut.nc"],
             1,
             &["cut.nc", "whole"],
+        ),
+        (
+            &["check", "language", "--set", "layout.device=gpu"],
+            2,
+            &["layout.device", "device `gpu`: no such name; there are cpu"],
+        ),
+        // there is no such GPU, or the program was built without them
+        (
+            &["run", "language", "--set", "layout.device=cuda:4096"],
+            2,
+            &["layout.device", "device `cuda:4096`: "],
+        ),
+        (
+            &["plan", "language", "--set", "layout.device=cuda:4096"],
+            2,
+            &["layout.device", "device `cuda:4096`: "],
         ),
         (&["inspect", "none"], 1, &["none", "check the path"]),
         (&["bench", "none"], 2, &["none", "transport"]),

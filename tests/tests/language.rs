@@ -173,6 +173,20 @@ fn curve_of_averages() {
     }
 }
 
+/// With the blocks on a device, here the processor of candle, the curve is that of the kernels, on one worker and on a
+/// mesh that cuts them.
+#[test]
+fn curve_on_a_device() {
+    for (precision, limit) in [("f64", 1e-10), ("f32", 1e-4)] {
+        let precision = format!("model.precision=\"{precision}\"");
+        let alone = on_mesh("data 1", 1, &[&precision]);
+        for (mesh, workers) in [("data 1", 1), ("tensor 2, context-gather 2", 4)] {
+            let device = on_mesh(mesh, workers, &[&precision, "layout.device=cpu"]);
+            overlay(mesh, &alone, &device, limit);
+        }
+    }
+}
+
 /// A step of 13 samples is one on any mesh, also where it fills no micro-batch and where workers have
 /// none: the loss is a mean over targets, not over micro-batches or workers.
 #[test]
@@ -256,6 +270,8 @@ fn refuse_settings_by_name() {
         ("text.validate=16", "model.context"),
         ("text.file=\"/no/such/file\"", "/no/such/file"),
         ("training.rate=-1.0", "from 0 on"),
+        ("layout.device=gpu", "device `gpu`: no such name"),
+        ("layout.device=\"cuda:4096\"", "device `cuda:4096`: "),
         ("training.warmup=3", "did you mean `training.warm_up`"),
     ] {
         let error = start(Fabric::Threads(2), out.path(), &[set], Stop::default());
@@ -265,5 +281,12 @@ fn refuse_settings_by_name() {
             .to_string();
         assert!(error.contains(says), "{set}: {error}");
     }
+    let both = ["layout.device=cpu", "model.precision=\"canonical\""];
+    let error = start(Fabric::Threads(2), out.path(), &both, Stop::default());
+    let error = error.expect_err("no such sums").to_string();
+    assert!(
+        error.contains("layout.device") && error.contains("canonical"),
+        "{error}"
+    );
     assert!(!out.path().join("metrics.jsonl").exists());
 }

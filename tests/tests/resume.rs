@@ -101,6 +101,25 @@ fn curve_goes_on_on_any_mesh() {
     }
 }
 
+/// A checkpoint knows nothing of devices: what one wrote goes on without, and the other way round.
+#[test]
+fn curve_goes_on_off_and_on_a_device() {
+    let device = "layout.device=cpu";
+    for (before, after) in [(&[device][..], &[][..]), (&[][..], &[device][..])] {
+        let (written, out) = (directory(), directory());
+        run("tensor 2", written.path(), false, before).expect("it runs");
+        let from = format!("checkpoint.from={:?}", step(written.path(), 4));
+        let set = [&[from.as_str()][..], after].concat();
+        run("data 2", out.path(), false, &set).expect("it goes on");
+        let (want, got) = (curve(written.path()), curve(out.path()));
+        assert_eq!(got.len(), 8 + 3 + 1);
+        for (x, y) in want.iter().filter(|l| l.1 >= 4).zip(&got) {
+            assert_eq!((&x.0, x.1), (&y.0, y.1));
+            assert!((x.2 - y.2).abs() <= 1e-10 * x.2, "{x:?} and {y:?}");
+        }
+    }
+}
+
 /// Nothing by itself: a process that trains, for the tests below.
 #[test]
 fn child() {

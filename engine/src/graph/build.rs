@@ -130,7 +130,7 @@ impl Graph {
         self.source(name, spec, true)
     }
 
-    fn source(&mut self, name: &str, spec: Spec, held: bool) -> Result<Value> {
+    pub(crate) fn source(&mut self, name: &str, spec: Spec, held: bool) -> Result<Value> {
         spec.check(&self.mesh)?;
         let made = self.node(name, Kind::Source { held }, &[], vec![spec])?;
         Ok(made[0])
@@ -166,16 +166,7 @@ impl Graph {
         inputs: &[Value],
     ) -> Result<Vec<Value>> {
         let specs: Vec<Spec> = inputs.iter().map(|&v| self.spec(v).clone()).collect();
-        let places = Places::of(name, &self.mesh, &specs)?;
-        let outputs = operator.infer(&self.mesh, &places.seen(&specs));
-        let outputs = outputs.map_err(|e| match e {
-            EngineError::Operator { why, .. } => EngineError::Operator {
-                operator: name.to_owned(),
-                why,
-            },
-            other => other,
-        })?;
-        let outputs: Vec<Spec> = outputs.into_iter().map(|spec| places.made(spec)).collect();
+        let outputs = Places::infer(name, &self.mesh, &*operator, &specs)?;
         for spec in &outputs {
             spec.check(&self.mesh)?;
         }
@@ -362,7 +353,7 @@ impl Graph {
         self.outputs.iter().map(|(name, v)| (name.as_str(), *v))
     }
 
-    fn node(
+    pub(crate) fn node(
         &mut self,
         name: &str,
         kind: Kind,

@@ -19,6 +19,7 @@
 //! | what the derivative needs | a message from the operator to its adjoint |
 //! | tensor that is made again ([`Graph::remake`]) | its maker once more, when a cotangent comes |
 //! | tensor that is put away ([`Graph::offload`]) | itself, from a file, when a cotangent comes |
+//! | operators that follow each other as one ([`Graph::fused`]) | its adjoint |
 //! | operator at one place of an axis | its adjoint there, nothing elsewhere |
 //! | `bf16` widened and rounded at the edges of an operator ([`Mixed`]) | cotangents likewise |
 
@@ -28,6 +29,7 @@ mod backward;
 mod build;
 mod collect;
 mod forward;
+mod fuse;
 mod gate;
 mod kept;
 mod mixed;
@@ -44,6 +46,7 @@ mod sweep;
 mod wire;
 
 pub use build::{Graph, Rate, Value};
+pub use fuse::{Chain, End, Link};
 pub use kept::Kept;
 pub use mixed::Mixed;
 pub use moment::Moment;

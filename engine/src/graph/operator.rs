@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::error::{EngineError, Result};
 use crate::graph::Spec;
 use crate::graph::kept::{Held, Kept};
+use crate::graph::place::Places;
 use crate::mesh::Mesh;
 use crate::shard::Shard;
 
@@ -145,6 +146,19 @@ impl Site {
         self.inputs[i]
             .layout
             .indices(&self.mesh, &self.inputs[i].shape, self.worker)
+    }
+
+    /// The place of an operator that is a part of this one, here and now, with inputs of its own.
+    ///
+    /// # Errors
+    /// [`EngineError::Operator`] if it does not take them.
+    pub fn inside(&self, name: &str, part: &dyn Operator, inputs: Vec<Spec>) -> Result<Site> {
+        Ok(Site {
+            name: name.to_owned(),
+            outputs: Places::infer(name, &self.mesh, part, &inputs)?,
+            inputs,
+            ..self.clone()
+        })
     }
 
     /// What an operator gives where it is not.

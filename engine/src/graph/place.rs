@@ -6,7 +6,7 @@
 //! piece: it is what its place gives plus nothing from the others, `Partial(Sum)`.
 
 use crate::error::{EngineError, Result};
-use crate::graph::Spec;
+use crate::graph::{Operator, Spec};
 use crate::layout::Placement;
 use crate::mesh::Mesh;
 use crate::partial::Monoid;
@@ -20,7 +20,7 @@ impl Places {
     ///
     /// # Errors
     /// [`EngineError::Operator`] if some input is at one place and others are not.
-    pub(crate) fn of(name: &str, mesh: &Mesh, inputs: &[Spec]) -> Result<Self> {
+    fn of(name: &str, mesh: &Mesh, inputs: &[Spec]) -> Result<Self> {
         let place = |axis: usize| {
             let on = |spec: &Spec| match spec.layout.axes[axis] {
                 Placement::At { at } => Some(at),
@@ -44,8 +44,30 @@ impl Places {
         Ok(Places(places))
     }
 
+    /// What an operator called `name` makes of inputs that are somewhere.
+    ///
+    /// # Errors
+    /// As [`Places::of`], and those of [`Operator::infer`] under that name.
+    pub(crate) fn infer(
+        name: &str,
+        mesh: &Mesh,
+        operator: &dyn Operator,
+        inputs: &[Spec],
+    ) -> Result<Vec<Spec>> {
+        let places = Places::of(name, mesh, inputs)?;
+        let outputs = operator.infer(mesh, &places.seen(inputs));
+        let outputs = outputs.map_err(|e| match e {
+            EngineError::Operator { why, .. } => EngineError::Operator {
+                operator: name.to_owned(),
+                why,
+            },
+            other => other,
+        })?;
+        Ok(outputs.into_iter().map(|spec| places.made(spec)).collect())
+    }
+
     /// The inputs as the operator sees them.
-    pub(crate) fn seen(&self, inputs: &[Spec]) -> Vec<Spec> {
+    fn seen(&self, inputs: &[Spec]) -> Vec<Spec> {
         let seen = |spec: &Spec| {
             let mut spec = spec.clone();
             for (placement, _) in self.placed(&mut spec) {
@@ -57,7 +79,7 @@ impl Places {
     }
 
     /// An output as it is.
-    pub(crate) fn made(&self, mut spec: Spec) -> Spec {
+    fn made(&self, mut spec: Spec) -> Spec {
         let number = spec.shape.is_empty();
         for (placement, at) in self.placed(&mut spec) {
             *placement = match number {

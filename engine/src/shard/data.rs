@@ -1,6 +1,7 @@
 //! Reference-counted, typed tensor storage in row-major order.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::sync::{Arc, Weak};
 
 use half::bf16;
 
@@ -130,7 +131,19 @@ impl Data {
 
     /// Moves the elements out and leaves none; `None` if they are shared.
     pub(crate) fn take_unshared(&mut self) -> Option<Data> {
-        with_vec!(self, v => Arc::get_mut(v).map(|v| std::mem::take(v).into()))
+        // who only knows which memory it was does not share it
+        with_vec!(self, v => match Arc::strong_count(v) {
+            1 => Some(std::mem::take(Arc::make_mut(v)).into()),
+            _ => None,
+        })
+    }
+
+    /// Which memory it is, without holding its elements.
+    pub(crate) fn memory(&self) -> Weak<dyn Any + Send + Sync> {
+        with_vec!(self, v => {
+            let memory: Weak<dyn Any + Send + Sync> = Arc::downgrade(v) as _;
+            memory
+        })
     }
 
     /// Number of bytes.

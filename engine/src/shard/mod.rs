@@ -10,4 +10,4 @@ pub(crate) mod pool;
 pub use batch::Batch;
 pub use canonical::Canonical;
 pub use data::{DType, Data, Element, buffer};
-pub use piece::Shard;
+pub use piece::{Identity, Shard};

@@ -1,5 +1,9 @@
 //! The message type: one local piece of a logical tensor.
 
+use std::any::Any;
+use std::ops::Range;
+use std::sync::Weak;
+
 use super::data::{DType, Data, Element};
 use super::payload::{Payload, View};
 use crate::fabric::bulk::Arrival;
@@ -19,6 +23,21 @@ pub struct Shard {
     /// Local extents, outermost first.
     pub shape: Vec<usize>,
     payload: Payload,
+}
+
+/// Which contents a shard has. Equal ones are the same elements of the same memory, which nobody has written
+/// to between: memory that is written to, or that is freed and used again, has another identity. It does not
+/// keep the elements.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    memory: Weak<dyn Any + Send + Sync>,
+    run: Range<usize>,
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.run == other.run && Weak::ptr_eq(&self.memory, &other.memory)
+    }
 }
 
 impl Shard {
@@ -102,6 +121,16 @@ impl Shard {
         self.payload.view().data()
     }
 
+    /// Which contents these are; waits while they are still on the bulk lane.
+    pub fn identity(&self) -> Identity {
+        let view = self.payload.view();
+        let (of, start) = view.memory();
+        Identity {
+            memory: of.memory(),
+            run: start..start + view.len(),
+        }
+    }
+
     /// The contents by value; waits while they are still on the bulk lane.
     pub fn into_data(self) -> Data {
         self.payload.into_data()
@@ -130,5 +159,32 @@ impl Shard {
                 E::DTYPE
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Clones are the same contents; what is written to, equal numbers elsewhere, and memory that was freed are
+    /// others, and who knows an identity keeps nobody from writing in place.
+    #[test]
+    fn identity_is_that_of_memory() {
+        let shard = |data: &Data| Shard::new(0, vec![data.len()], data.clone());
+        let mut data = Data::from(vec![1.0, 2.0]);
+        let first = shard(&data).identity();
+        assert!(first == shard(&data).identity() && first == shard(&data).clone().identity());
+        assert!(first != shard(&Data::from(vec![1.0, 2.0])).identity());
+        let place = data.as_bytes().as_ptr();
+        data.get_mut::<f64>().expect("doubles")[0] = 3.0;
+        assert_eq!(place, data.as_bytes().as_ptr());
+        assert!(first != shard(&data).identity());
+        for _ in 0..8 {
+            let known = shard(&data).identity();
+            let taken = data.take_unshared().expect("nobody shares it");
+            assert_eq!(place, taken.as_bytes().as_ptr());
+            data = taken;
+            assert!(known != shard(&data).identity());
+        }
     }
 }

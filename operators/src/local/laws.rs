@@ -77,7 +77,13 @@ pub(crate) fn entry() -> Result<Entry> {
         .on_plane([[S0, SUM]])?;
     cases.push(linear);
     Ok(Entry {
-        types: vec!["Local"],
+        types: vec![
+            "Local",
+            "PairPotential",
+            "Perceptron",
+            "PlainAttention",
+            "Doubled",
+        ],
         cases,
     })
 }

@@ -20,6 +20,7 @@
 //! | `remake` | segments whose inner values are made again |
 //! | `operator`, `layouts` | functions as operators on cut tensors |
 //! | `device` | processors and GPUs by name |
+//! | `resident` | parameters that stay on a device for a version |
 //!
 //! The derivative formulas are the textbook ones: Griewank and Walther (2008), *Evaluating Derivatives*,
 //! chapters 3 and 12 (making values again).
@@ -33,6 +34,7 @@ mod operation;
 mod operator;
 mod plan;
 mod remake;
+mod resident;
 mod rows;
 mod shards;
 mod sweep;

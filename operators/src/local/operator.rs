@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::fmt::{self, Debug};
+use std::sync::Arc;
 
 use advect_engine::graph::{Rows, Saved, Site};
 use advect_engine::{EngineError, Mesh, Operator, Result, Shard, Spec};
 use candle_core::{Device, Tensor};
 
+use super::resident::Resident;
 use super::shards::{known, piece, tensor};
 use super::tape::{Handle, Tape};
 use crate::OperatorError;
@@ -54,6 +56,9 @@ pub struct Local<F> {
     device: Device,
     /// The inputs that the graph keeps: all, or none where the tape is kept.
     again: Vec<usize>,
+    /// The inputs whose tensors stay on the device while the same pieces come.
+    held: Vec<usize>,
+    resident: Arc<Resident>,
 }
 
 /// A graph shows the function.
@@ -83,6 +88,8 @@ impl<F: Function> Local<F> {
             function,
             device: Device::Cpu,
             again: Vec::new(),
+            held: Vec::new(),
+            resident: Arc::default(),
         }
     }
 
@@ -99,6 +106,22 @@ impl<F: Function> Local<F> {
             again: (0..self.function.inputs()).collect(),
             ..self
         }
+    }
+
+    /// With the tensors of these inputs on the device for as long as the same pieces come, on each worker the last
+    /// of each: parameters, which come once a version and are used at all its moments. What is written to in
+    /// place is another piece.
+    #[must_use]
+    pub fn holding(self, inputs: impl Into<Vec<usize>>) -> Self {
+        Local {
+            held: inputs.into(),
+            ..self
+        }
+    }
+
+    /// Number of tensors of held inputs that were brought to the device, on all workers of this process.
+    pub fn brought(&self) -> usize {
+        self.resident.made()
     }
 
     /// The type of the function, for errors.
@@ -144,7 +167,7 @@ impl<F: Function> Local<F> {
             };
         }
         let inputs = self.again.iter().map(|&i| saved.input(site, i));
-        let inputs = inputs.map(|shard| tensor(site, shard?, &self.device));
+        let inputs = (inputs.enumerate()).map(|(i, piece)| self.input(site, i, piece?));
         self.record(site, &inputs.collect::<Result<Vec<_>>>()?)
     }
 
@@ -184,6 +207,15 @@ impl<F: Function> Local<F> {
         Ok(found)
     }
 
+    /// An input on the device.
+    fn input(&self, site: &Site, number: usize, piece: &Shard) -> Result<Tensor> {
+        let bring = || tensor(site, piece, &self.device);
+        match self.held.contains(&number) {
+            true => self.resident.tensor(site.worker(), number, piece, bring),
+            false => bring(),
+        }
+    }
+
     fn tensors(&self, site: &Site, pieces: &[Shard]) -> Result<Vec<Tensor>> {
         let made = pieces.iter().map(|p| tensor(site, p, &self.device));
         made.collect()
@@ -219,7 +251,9 @@ impl<F: Function> Operator for Local<F> {
     }
 
     fn forward(&self, site: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
-        let inputs = self.tensors(site, inputs)?;
+        let inputs = inputs.iter().enumerate();
+        let inputs = inputs.map(|(i, piece)| self.input(site, i, piece));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
         let mut recording = self.record(site, &inputs)?;
         let mut pieces = Vec::new();
         for &output in &recording.outputs {

@@ -40,12 +40,12 @@ use crate::kernels::{add_rows, add_to_rows, each, total, zeros};
 #[derive(Debug, Clone, Copy)]
 pub struct Linear {
     /// Number of dimensions of k.
-    over: usize,
+    pub(crate) over: usize,
     /// Whether W is `[m…, k…]`.
-    transposed: bool,
+    pub(crate) transposed: bool,
     /// Whether there is a third input, b.
     shifted: bool,
-    then: Option<Pointwise>,
+    pub(crate) then: Option<Pointwise>,
 }
 
 const SUM: Placement = Placement::Partial(Monoid::Sum);

@@ -101,10 +101,11 @@ impl Blocks {
                 (q, build.apply(&keys, turn(true), &[kv])?)
             }
         };
-        let across = build.across(Attention {
+        let attention = Attention {
             causal: self.causal,
             bounded: bounds.is_some(),
-        });
+        };
+        let across = build.across(name, attention);
         let y = across.apply(&mut build.graph, name, [q, kv], bounds)?;
         let heads = build.inner(Some(2));
         let y = build.graph.relayout(y, &heads)?;

@@ -6,8 +6,10 @@ use advect_engine::graph::{Mixed, Rate, Value};
 use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
 
 use super::blocks::DEVIATION;
+use super::on_device::{Forms, placed};
 use super::{Context, Norm, Role, Strategy, Style, Zero};
 use crate::attention::{Across, Attention};
+use crate::fused::on_tape;
 use crate::network::rules::refuse;
 use crate::network::{Add, Bias, Dropout, LayerNorm, Linear, Pointwise, Residual, RmsNorm};
 use crate::training::{Initial, Parameter, Trainable};
@@ -36,6 +38,8 @@ pub(super) struct Build<'a> {
     style: Style,
     /// The stage that is built now.
     stage: usize,
+    /// Operators that have a form on a tape, by name.
+    forms: Forms,
 }
 
 impl<'a> Build<'a> {
@@ -47,15 +51,23 @@ impl<'a> Build<'a> {
             dtype,
             style,
             stage: 0,
+            forms: Forms::new(),
         }
     }
 
     /// What was built.
-    pub(super) fn finish(self) -> Trainable {
-        Trainable {
-            graph: self.graph,
+    ///
+    /// # Errors
+    /// If there is no such device, or it does not take what flows.
+    pub(super) fn finish(self) -> Result<Trainable> {
+        let graph = match self.strategy.device() {
+            Some(name) => placed(&self.graph, name, self.dtype, &self.forms)?,
+            None => self.graph,
+        };
+        Ok(Trainable {
+            graph,
             parameters: self.parameters,
-        }
+        })
     }
 
     /// What is built besides extents.
@@ -147,8 +159,11 @@ impl<'a> Build<'a> {
         around.filter(|_| self.dtype != DType::Canonical)
     }
 
-    /// Attention between the maps of queries and keys and that of its output.
-    pub(super) fn across(&self, attention: Attention) -> Across {
+    /// Attention, called `name`, between the maps of queries and keys and that of its output.
+    pub(super) fn across(&mut self, name: &str, attention: Attention) -> Across {
+        // turns merge rows, for which there are kernels alone
+        let whole = on_tape(&attention).filter(|_| self.ring().is_none());
+        self.forms.extend(whole.map(|form| (name.to_owned(), form)));
         Across {
             attention,
             queries: self.attended(2),
@@ -305,6 +320,9 @@ impl<'a> Build<'a> {
         operator: impl Operator + 'static,
         inputs: &[Value],
     ) -> Result<Value> {
+        if let Some(form) = on_tape(&operator) {
+            self.forms.insert(name.to_owned(), form);
+        }
         if self.dtype != DType::BF16 {
             return self.graph.apply(name, operator, inputs);
         }

@@ -79,7 +79,7 @@ impl Gpt {
     /// ([`Mixed`](advect_engine::graph::Mixed)), and parameters and loss are `F32`.
     ///
     /// # Errors
-    /// If the extents do not fit each other.
+    /// If the extents do not fit each other, or there is no such device.
     pub fn train(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         let mut build = Build::new(strategy, dtype, self.style);
         let logits = self.logits(samples, &mut build)?;
@@ -102,26 +102,26 @@ impl Gpt {
         let count = build.graph.apply("count targets", Count, &[targets])?;
         build.graph.output("loss", loss)?;
         build.graph.output("count", count)?;
-        Ok(build.finish())
+        build.finish()
     }
 
     /// The graph of the logits `[samples, context, vocabulary]` of `samples` windows: input `tokens`,
     /// output `logits`, parameters named as in [`Gpt::train`].
     ///
     /// # Errors
-    /// If the extents do not fit each other.
+    /// If the extents do not fit each other, or there is no such device.
     pub fn infer(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         let mut build = Build::new(strategy, dtype, self.style.evaluated());
         let logits = self.logits(samples, &mut build)?;
         build.graph.output("logits", logits)?;
-        Ok(build.finish())
+        build.finish()
     }
 
     /// The graph of the blocks alone, without tokens: from `x` to `y`, both `[samples, context, width]`,
     /// parameters named as in [`Gpt::train`].
     ///
     /// # Errors
-    /// If the extents do not fit each other.
+    /// If the extents do not fit each other, or there is no such device.
     pub fn blocks(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         self.check()?;
         let mut build = Build::new(strategy, dtype, self.style);
@@ -130,7 +130,7 @@ impl Gpt {
         let x = build.graph.input("x", spec)?;
         let y = self.through(samples, &mut build, x)?;
         build.graph.output("y", y)?;
-        Ok(build.finish())
+        build.finish()
     }
 
     fn logits(&self, samples: usize, build: &mut Build<'_>) -> Result<Value> {

@@ -9,11 +9,13 @@
 //! | other parameters, stored | Same | cut | Same | Same | Same | At |
 //!
 //! Axes of any roles stand in any order, and several may have one role. All communication is in the
-//! relayouts between these layouts, forward and back.
+//! relayouts between these layouts, forward and back. What is between them runs on processors, or on a device
+//! ([`Strategy::on`]).
 
 mod blocks;
 mod build;
 mod gpt;
+mod on_device;
 mod strategy;
 mod style;
 mod vit;

@@ -153,6 +153,8 @@ pub struct Strategy {
     recompute: bool,
     regather: Option<bool>,
     offload: Option<PathBuf>,
+    /// The device that blocks run on, by name, if it is not the kernels of this crate.
+    device: Option<String>,
 }
 
 impl Strategy {
@@ -189,6 +191,7 @@ impl Strategy {
             recompute: false,
             regather: None,
             offload: None,
+            device: None,
         })
     }
 
@@ -259,6 +262,29 @@ impl Strategy {
         self.recompute
     }
 
+    /// The same, with the operators of blocks and of the head as functions on a device, by its name
+    /// ([`local::device`](crate::local::device())): norms, linear maps, rotary positions, attention. Those between
+    /// two relayouts are one function, which works on what its worker has of the stream, and on the parameters of
+    /// a version, which are brought once. Embeddings, shifts of branches, dropout, sums of residuals and losses
+    /// stay where they are.
+    ///
+    /// A function keeps its tape on the device until its cotangent comes. With [`Zero::Parameters`], and with
+    /// [`Strategy::regathering`] where keys are gathered, it keeps what goes in instead, so that what was gathered
+    /// is let go, and is computed twice; with [`Strategy::recomputing`] a block is computed twice anyway, and keeps
+    /// the tapes of one block. Keys that go around are attended to by the kernels.
+    #[must_use]
+    pub fn on(self, device: impl Into<String>) -> Self {
+        Strategy {
+            device: Some(device.into()),
+            ..self
+        }
+    }
+
+    /// The name of the device that blocks run on, if it is not the kernels of this crate.
+    pub fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
     /// One worker alone.
     pub fn alone() -> Self {
         Strategy {
@@ -268,6 +294,7 @@ impl Strategy {
             recompute: false,
             regather: None,
             offload: None,
+            device: None,
         }
     }
 

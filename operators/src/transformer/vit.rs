@@ -46,7 +46,7 @@ impl Vit {
     /// `count`, their number. With `BF16` what flows is rounded, and parameters, targets and loss are `F32`.
     ///
     /// # Errors
-    /// If the extents do not fit each other.
+    /// If the extents do not fit each other, or there is no such device.
     pub fn train(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         let mut build = Build::new(strategy, dtype, self.style);
         let y = self.map(samples, dtype, &mut build)?;
@@ -58,19 +58,19 @@ impl Vit {
         let [loss, count] = build.measured("square error", SquareError, &[y, targets])?;
         build.graph.output("loss", loss)?;
         build.graph.output("count", count)?;
-        Ok(build.finish())
+        build.finish()
     }
 
     /// The graph from `patches` `[samples, s, inputs]` to `y` `[samples, s, outputs]`, parameters named as in
     /// [`Vit::train`].
     ///
     /// # Errors
-    /// If the extents do not fit each other.
+    /// If the extents do not fit each other, or there is no such device.
     pub fn infer(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         let mut build = Build::new(strategy, dtype, self.style.evaluated());
         let y = self.map(samples, dtype, &mut build)?;
         build.graph.output("y", y)?;
-        Ok(build.finish())
+        build.finish()
     }
 
     fn map(&self, samples: usize, dtype: DType, build: &mut Build<'_>) -> Result<Value> {

@@ -5,6 +5,7 @@
 //! * `refuse_*`: what cannot be trained says why.
 
 mod context;
+mod device;
 mod job;
 mod mixed;
 mod remade;

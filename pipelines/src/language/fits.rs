@@ -82,7 +82,10 @@ impl<'a> Fits<'a> {
             moments as f64 * graph.bytes_kept(w) as f64
         };
         let least = local.clone().map(least).sum::<f64>();
+        // what is planned is memory of this machine, and a GPU has its own
+        let here = settings.strategy.device().is_none_or(|name| name == "cpu");
         let kept = stages.ok().and_then(std::result::Result::ok);
+        let kept = kept.filter(|_| here);
         let most = |stages: Vec<Memory>| {
             let beside = |s: &Memory| s.peak().saturating_sub(s.fixed()) as f64;
             stages.iter().map(beside).fold(0.0, f64::max) * local.len() as f64

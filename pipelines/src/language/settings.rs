@@ -1,6 +1,7 @@
 //! The configuration of `language`, read and checked.
 
 use advect_engine::{DType, Fabric};
+use advect_operators::local::device;
 use advect_operators::network::Dropout;
 use advect_operators::training::{Batching, Fall, Method, Recipe, Samples, Schedule};
 use advect_operators::transformer::{Activation, Gpt, Norm, Positions, Role, Strategy, Style};
@@ -86,6 +87,7 @@ struct Layout {
     recompute: bool,
     regather: Regather,
     offload: String,
+    device: String,
 }
 
 /// Whether keys and values of other workers are fetched again on the way back.
@@ -179,6 +181,7 @@ impl Settings {
             "" => strategy,
             directory => strategy.offloading(directory),
         };
+        let strategy = placed(config, strategy, &raw)?;
         let (model, training) = (&raw.model, &raw.training);
         let positive = [
             ("model.context", model.context),
@@ -316,6 +319,21 @@ pub(crate) fn workers(config: &Config) -> Result<usize> {
         AUTO => Ok(1),
         named => Ok(parsed(config, named)?.mesh().workers()),
     }
+}
+
+/// The strategy on the device that is asked for, if one is.
+fn placed(config: &Config, strategy: Strategy, raw: &Raw) -> Result<Strategy> {
+    let name = raw.layout.device.as_str();
+    if name.is_empty() {
+        return Ok(strategy);
+    }
+    device(name).map_err(|e| config.wrong("layout.device", e))?;
+    config.require(
+        "layout.device",
+        raw.model.precision != Precision::Canonical,
+        "has no canonical sums: take another model.precision, or leave it empty",
+    )?;
+    Ok(strategy.on(name))
 }
 
 /// Layers at most, and the most of other extents: more are a slip of the finger, and could not be counted.
