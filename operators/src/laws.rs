@@ -44,6 +44,7 @@ pub fn catalogue() -> Result<Vec<Entry>> {
     all.extend(observations()?);
     all.extend(models()?);
     all.push(crate::local::laws::entry()?);
+    all.extend(crate::evoformer::laws::entries()?);
     Ok(all)
 }
 
