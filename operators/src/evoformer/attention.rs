@@ -159,7 +159,11 @@ impl EvoformerAttention {
         }
         if let Some(bias) = self.bias().map(|i| &inputs[i]) {
             let (n, t) = (q.shape[position], k.shape[position]);
-            let [x, y] = if self.along == Along::Rows { [n, t] } else { [t, n] };
+            let [x, y] = if self.along == Along::Rows {
+                [n, t]
+            } else {
+                [t, n]
+            };
             let shape = [q.shape[0], x, y, heads];
             if bias.shape != shape {
                 let what = format!("{n} queries, {t} keys and {} rows", q.shape[row]);
@@ -301,7 +305,9 @@ impl EvoformerAttention {
             q: of(0)?.elements(),
             k: of(1)?.elements(),
             v: of(2)?.elements(),
-            mask: mask.filter(|m| m.dtype() == DType::I64).map(Shard::elements),
+            mask: mask
+                .filter(|m| m.dtype() == DType::I64)
+                .map(Shard::elements),
             bias: bias.map(|bias| view.by_head(bias.elements())),
         })
     }

@@ -235,8 +235,20 @@ impl<T: Real> Tile<T> {
                     let [k, v, dk, dv] = [&self.k, &self.v, &self.dk, &self.dv]
                         .map(|rows| matrix(&rows[of.clone()], d));
                     let replaced = Accum::Replace;
-                    T::multiply(matrix_mut(s, len), replaced, matrix(q, d), k.transpose(), scale);
-                    T::multiply(matrix_mut(ds, len), replaced, matrix(dq, d), k.transpose(), scale);
+                    T::multiply(
+                        matrix_mut(s, len),
+                        replaced,
+                        matrix(q, d),
+                        k.transpose(),
+                        scale,
+                    );
+                    T::multiply(
+                        matrix_mut(ds, len),
+                        replaced,
+                        matrix(dq, d),
+                        k.transpose(),
+                        scale,
+                    );
                     let to = matrix_mut(ds, len);
                     T::multiply(to, Accum::Add, matrix(q, d), dk.transpose(), scale);
                     if let Some(slope) = slope {

@@ -194,7 +194,9 @@ impl View {
         }
         // where a row has no position it has a place all the same
         let cells = self.b * self.rows * self.h;
-        all.resize_with(cells, || MatMut::from_row_major_slice_mut(&mut [], 0, self.d));
+        all.resize_with(cells, || {
+            MatMut::from_row_major_slice_mut(&mut [], 0, self.d)
+        });
         all
     }
 

@@ -1,0 +1,9 @@
+//! The Evoformer and its parts. Families:
+//!
+//! * `attention`: fused attention has the outputs and cotangents of the plain form, and of one worker on many.
+//! * `bits`: neither threads nor workers nor runs change a bit, where that is promised.
+
+mod attention;
+mod bits;
+mod cut;
+mod plain;
