@@ -1,11 +1,15 @@
 //! The cases that prove the laws of the operators of this folder.
 
 use advect_engine::laws::{Case, Entry};
-use advect_engine::{Placement, Result};
+use advect_engine::{Monoid, Placement, Result};
 
-use super::{Along, EvoformerAttention};
+use super::{
+    AddTransposed, Along, Edges, EvoformerAttention, FirstRowEmbedding, OuterProductMean,
+    PairEmbedding, TriangleProduct,
+};
 
 const SAME: Placement = Placement::Same;
+const SUM: Placement = Placement::Partial(Monoid::Sum);
 const S0: Placement = Placement::Split { dim: 0 };
 const S1: Placement = Placement::Split { dim: 1 };
 const S2: Placement = Placement::Split { dim: 2 };
@@ -23,7 +27,95 @@ fn entry(types: &[&'static str], cases: Vec<Case>) -> Entry {
 /// # Errors
 /// If a case asks for a mesh or an operator that cannot be.
 pub(crate) fn entries() -> Result<Vec<Entry>> {
-    Ok(vec![entry(&["EvoformerAttention"], attention()?)])
+    Ok(vec![
+        entry(&["EvoformerAttention"], attention()?),
+        entry(&["TriangleProduct"], triangles()?),
+        entry(&["OuterProductMean"], vec![outer()?]),
+        entry(&["PairEmbedding"], vec![pairs()?]),
+        entry(&["AddTransposed"], vec![transposed()?]),
+        entry(&["FirstRowEmbedding"], vec![first_row()?]),
+    ])
+}
+
+/// Both directions, with numbers of nodes that are not the same, and more channels than are taken at once.
+fn triangles() -> Result<Vec<Case>> {
+    let cases = [
+        (Edges::Outgoing, [2, 4, 5, 9], [2, 3, 5, 9], S1, S2),
+        (Edges::Incoming, [2, 5, 4, 9], [2, 5, 3, 9], S2, S1),
+    ];
+    let cases = cases.into_iter().map(|(edges, a, b, node, third)| {
+        Case::new(
+            &format!("TriangleProduct, {edges:?}"),
+            TriangleProduct(edges),
+        )
+        .input(&a, -1.0..1.0)
+        .input(&b, -1.0..1.0)
+        .on_line([S0, S0])
+        .on_line([S3, S3])
+        .on_line([node, SAME])
+        .on_line([SAME, node])
+        .on_line([third, third])
+        .on_line([SAME, SAME])
+        .on_plane([[node, S3], [SAME, S3]])?
+        .on_plane([[node, SAME], [SAME, node]])
+    });
+    cases.collect()
+}
+
+fn outer() -> Result<Case> {
+    Case::new("OuterProductMean", OuterProductMean)
+        .input(&[2, 5, 4, 3], -1.0..1.0)
+        .input(&[2, 5, 3, 2], -1.0..1.0)
+        .input(&[3, 2, 5], -1.0..1.0)
+        .on_line([S0, S0, SAME])
+        .on_line([S2, SAME, SAME])
+        .on_line([SAME, S2, SAME])
+        .on_line([S1, S1, SAME])
+        .on_line([SAME, SAME, S2])
+        .on_line([S3, SAME, S0])
+        .on_line([SAME, S3, S1])
+        .on_line([SAME, SAME, SAME])
+        .on_plane([[S2, S1], [SAME, S1], [SAME, SAME]])?
+        .on_plane([[S2, SAME], [SAME, S2], [SAME, SAME]])
+}
+
+fn pairs() -> Result<Case> {
+    Case::new("PairEmbedding", PairEmbedding { greatest: 2 })
+        .input(&[2, 5, 3], -1.0..1.0)
+        .input(&[2, 6, 3], -1.0..1.0)
+        .input(&[5, 3], -1.0..1.0)
+        .on_line([S0, S0, SAME])
+        .on_line([S1, SAME, SAME])
+        .on_line([SAME, S1, SAME])
+        .on_line([S2, S2, S1])
+        .on_line([SAME, SAME, SAME])
+        .on_plane([[S1, SAME], [SAME, S1], [SAME, SAME]])?
+        .on_plane([[S1, S2], [SAME, S2], [SAME, S1]])
+}
+
+fn transposed() -> Result<Case> {
+    Case::new("AddTransposed", AddTransposed)
+        .input(&[2, 5, 3, 4], -1.0..1.0)
+        .input(&[2, 3, 5, 4], -1.0..1.0)
+        .on_line([S0, S0])
+        .on_line([S1, S2])
+        .on_line([S2, S1])
+        .on_line([S3, S3])
+        .on_line([SUM, SUM])
+        .on_line([SAME, SAME])
+        .on_plane([[S1, S2], [S2, S1]])
+}
+
+fn first_row() -> Result<Case> {
+    Case::new("FirstRowEmbedding", FirstRowEmbedding)
+        .integer_input(&[3, 2, 5], 0..6)
+        .input(&[6, 4], -1.0..1.0)
+        .on_line([S0, SAME])
+        .on_line([S2, SAME])
+        .on_line([SAME, S1])
+        .on_line([SAME, SAME])
+        .on_plane([[S0, S2], [SAME, SAME]])?
+        .on_plane([[S2, SAME], [SAME, S1]])
 }
 
 /// Along rows and columns, with and without mask and bias; some rows see nothing, and pieces are uneven.

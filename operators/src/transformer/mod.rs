@@ -11,8 +11,8 @@
 //! Axes of any roles stand in any order, and several may have one role. All communication is in the
 //! relayouts between these layouts, forward and back.
 
-mod blocks;
-mod build;
+pub(crate) mod blocks;
+pub(crate) mod build;
 mod gpt;
 mod strategy;
 mod style;
