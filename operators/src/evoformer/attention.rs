@@ -150,12 +150,12 @@ impl EvoformerAttention {
             let why = format!("{q} has {heads} heads of width {width}; give it at least 1 of each");
             return refuse(NAME, why);
         }
-        if let Some(mask) = self.mask().map(|i| &inputs[i]) {
-            if mask.dtype != DType::I64 || mask.shape != k.shape[..3] {
-                let shape = &k.shape[..3];
-                let why = format!("{mask} is no mask of keys; it is I64 of shape {shape:?}");
-                return refuse(NAME, why);
-            }
+        if let Some(mask) = self.mask().map(|i| &inputs[i])
+            && (mask.dtype != DType::I64 || mask.shape != k.shape[..3])
+        {
+            let shape = &k.shape[..3];
+            let why = format!("{mask} is no mask of keys; it is I64 of shape {shape:?}");
+            return refuse(NAME, why);
         }
         if let Some(bias) = self.bias().map(|i| &inputs[i]) {
             let (n, t) = (q.shape[position], k.shape[position]);

@@ -137,12 +137,12 @@ impl Operator for OuterProductMean {
             let (given, w) = (cotangents[0].elements::<T>(), w.elements::<T>());
             let shard = |i: usize, v: Vec<T>| Shard::new(site.key(), site.input_shape(i), v.into());
             let (to_a, to_w) = if wanted[0] || wanted[2] {
-                let (to_a, to_w) = view.to_left(a, b, w, given);
+                let (to_a, to_w) = view.back_left(a, b, w, given);
                 (Some(shard(0, to_a)), Some(shard(2, to_w)))
             } else {
                 (None, None)
             };
-            let to_b = wanted[1].then(|| shard(1, view.to_right(a, w, given)));
+            let to_b = wanted[1].then(|| shard(1, view.back_right(a, w, given)));
             Ok(vec![to_a, to_b, to_w])
         })
     }
@@ -287,7 +287,7 @@ impl View {
     }
 
     /// Cotangents of a and W.
-    fn to_left<T: Real>(&self, a: &Shard, b: &Shard, w: &[T], given: &[T]) -> (Vec<T>, Vec<T>) {
+    fn back_left<T: Real>(&self, a: &Shard, b: &Shard, w: &[T], given: &[T]) -> (Vec<T>, Vec<T>) {
         let mut to_a = buffer(self.b * self.s * self.i * self.c);
         let tasks = self.tasks(&mut to_a, self.i, self.c);
         let weights = self.c * self.e * self.m;
@@ -332,7 +332,7 @@ impl View {
     }
 
     /// The cotangent of b.
-    fn to_right<T: Real>(&self, a: &Shard, w: &[T], given: &[T]) -> Vec<T> {
+    fn back_right<T: Real>(&self, a: &Shard, w: &[T], given: &[T]) -> Vec<T> {
         let mut to_b = buffer(self.b * self.s * self.j * self.e);
         let tasks = self.tasks(&mut to_b, self.j, self.e);
         each(tasks, |task: Task<'_, T>| {

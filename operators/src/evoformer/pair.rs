@@ -102,7 +102,7 @@ impl PairEmbedding {
     fn rows(self, site: &Site) -> impl Iterator<Item = [usize; 3]> {
         let (left, right) = (site.input_indices(0), site.input_indices(1));
         let (batch, greatest) = (left[0].len(), self.greatest);
-        let pairs = (0..batch).flat_map(move |b| {
+        (0..batch).flat_map(move |b| {
             let (left, right) = (left[1].clone(), right[1].clone());
             let (n, t) = (left.len(), right.len());
             let pairs = left.into_iter().enumerate().flat_map(move |(i, at)| {
@@ -113,8 +113,7 @@ impl PairEmbedding {
                 let row = (at + greatest).saturating_sub(from).min(2 * greatest);
                 [b * n + i, b * t + j, row]
             })
-        });
-        pairs
+        })
     }
 
     fn pairs<T: Real>(self, site: &Site, inputs: &[Shard]) -> Shard {

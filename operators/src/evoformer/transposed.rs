@@ -76,8 +76,11 @@ fn sum(site: &Site, inputs: &[Shard]) -> Result<Shard> {
     with_real!(site, inputs[0].dtype(), T => {
         let mut y = inputs[0].elements::<T>().to_vec();
         let b = &inputs[1];
-        // elements, not terms of a sum
-        each_transposed(b.elements::<T>(), &b.shape, &mut y, |y, b| *y = b + *y);
+        // elements, not terms of a sum: `+=` would bring them to a grid
+        each_transposed(b.elements::<T>(), &b.shape, &mut y, |y, b| {
+            let sum = *y + b;
+            *y = sum;
+        });
         Ok(Shard::new(site.key(), inputs[0].shape.clone(), T::data(y)))
     })
 }
