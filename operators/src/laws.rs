@@ -15,7 +15,7 @@ use crate::loss::{Count, CrossEntropy, MeanSquare, SquareError, VocabularyPartia
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
 use crate::network::{
     Add, Between, Bias, Convolution, Dropout, Embedding, Gated, LayerNorm, Linear, Pointwise,
-    Residual, RmsNorm, Upsample,
+    Residual, RmsNorm, Scale, Upsample,
 };
 use crate::observations::{Corners, Grid, Interpolation, Points};
 
@@ -43,6 +43,7 @@ pub fn catalogue() -> Result<Vec<Entry>> {
     all.extend(models()?);
     all.push(crate::local::laws::entry()?);
     all.push(crate::fused::laws::entry()?);
+    all.extend(crate::evoformer::laws::entries()?);
     Ok(all)
 }
 
@@ -150,7 +151,7 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([S1, SAME])
         .on_line([SAME, SAME])
         .on_plane([[S0, S1], [SAME, SAME]])?;
-    let gated = [Pointwise::Silu, Pointwise::Gelu].map(|f| {
+    let gated = [Pointwise::Silu, Pointwise::Gelu, Pointwise::Sigmoid].map(|f| {
         Case::new(&format!("Gated, {f:?}"), Gated(f))
             .input(&[5, 7], -3.0..3.0)
             .input(&[5, 7], -1.0..1.0)
@@ -172,6 +173,11 @@ fn network() -> Result<Vec<Entry>> {
         .on_line([SUM, SUM])
         .on_line([HALO, HALO])
         .on_plane([[SUM, S0], [SUM, S0]])?;
+    let scale = Case::new("Scale", Scale(0.3))
+        .input(&[5, 7], -1.0..1.0)
+        .on_line([S1])
+        .on_line([SUM])
+        .on_plane([[SUM, S0]])?;
     let half = Dropout { rate: 0.5, seed: 3 };
     let dropout = Case::new("Dropout", half)
         .input(&[4, 6, 5], -1.0..1.0)
@@ -212,7 +218,14 @@ fn network() -> Result<Vec<Entry>> {
         finer(3, Between::Linear),
         finer(2, Between::Linear),
     ];
-    let pointwise = [Pointwise::Tanh, Pointwise::Silu, Pointwise::Gelu].map(|f| {
+    let functions = [
+        Pointwise::Tanh,
+        Pointwise::Silu,
+        Pointwise::Gelu,
+        Pointwise::Sigmoid,
+        Pointwise::Relu,
+    ];
+    let pointwise = functions.map(|f| {
         Case::new(&format!("Pointwise::{f:?}"), f)
             .input(&[5, 7], -3.0..3.0)
             .on_line([S0])
@@ -246,6 +259,7 @@ fn network() -> Result<Vec<Entry>> {
         entry(&["Gated"], gated.to_vec()),
         entry(&["Add"], vec![add]),
         entry(&["Dropout"], vec![dropout]),
+        entry(&["Scale"], vec![scale]),
         entry(&["Convolution"], convolutions.to_vec()),
         entry(&["Upsample"], finer.to_vec()),
         entry(&["Pointwise"], pointwise.to_vec()),

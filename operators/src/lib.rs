@@ -7,6 +7,7 @@
 //! | [`network`], [`loss`] | the parts of a neural network |
 //! | [`local`] | functions of candle tensors as operators, without a hand-written adjoint |
 //! | [`transformer`] | transformers as graphs, on meshes of any roles |
+//! | [`evoformer`] | attention over rows and columns with a shared bias, and what stands around it |
 //! | [`training`] | from a graph and batches to versions of its parameters |
 //! | [`laws`] | every differentiable operator with the cases that prove it |
 //! | [`assimilation`] | ensemble filters, variational baselines and scores |
@@ -17,6 +18,7 @@
 pub mod assimilation;
 pub mod attention;
 pub mod cycle;
+pub mod evoformer;
 mod fused;
 mod kernels;
 pub mod laws;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use advect_engine::graph::{Mixed, Value};
 use advect_engine::{DType, Data, Graph, Layout, Mesh, Operator, Shard, Spec};
 use advect_operators::attention::{Attention, Rotary};
+use advect_operators::evoformer::{Along, EvoformerAttention};
 use advect_operators::network::{Gated, LayerNorm, Linear, Pointwise, RmsNorm};
 use half::bf16;
 
@@ -132,6 +133,17 @@ fn operators_are_rounded_once() {
         Attention::CAUSAL,
         &[&[2, 5, 2, 2, 4], &[2, 5, 2, 2, 4]],
         2,
+        &[],
+    );
+    check(
+        EvoformerAttention::new(Along::Columns).biased(),
+        &[
+            &[2, 5, 3, 2, 4],
+            &[2, 5, 3, 2, 4],
+            &[2, 5, 3, 2, 4],
+            &[2, 5, 5, 2],
+        ],
+        4,
         &[],
     );
     check(

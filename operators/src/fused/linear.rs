@@ -66,6 +66,8 @@ fn end(tape: &mut Tape, ended: &[Handle], then: Option<Pointwise>) -> Result<Han
 
 fn of_each(tape: &mut Tape, x: Handle, function: Pointwise) -> Result<Handle> {
     match function {
+        Pointwise::Sigmoid => tape.sigmoid(x),
+        Pointwise::Relu => tape.relu(x),
         Pointwise::Tanh => tape.tanh(x),
         Pointwise::Silu => tape.silu(x),
         Pointwise::Gelu => tape.gelu(x),

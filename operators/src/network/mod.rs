@@ -14,6 +14,7 @@
 //! | [`Dropout`] | `dropout` | as its input, sums too |
 //! | [`Gated`] | `gated` | as its inputs, but no sums |
 //! | [`Pointwise`] | `pointwise` | any but sums |
+//! | [`Scale`] | `scale` | any but maxima |
 
 mod add;
 mod bias;
@@ -28,6 +29,7 @@ pub(crate) mod real;
 mod residual;
 mod rms_norm;
 pub(crate) mod rules;
+mod scale;
 mod upsample;
 
 pub use add::Add;
@@ -41,4 +43,5 @@ pub use linear::Linear;
 pub use pointwise::Pointwise;
 pub use residual::Residual;
 pub use rms_norm::RmsNorm;
+pub use scale::Scale;
 pub use upsample::{Between, Upsample};

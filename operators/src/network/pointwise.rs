@@ -15,6 +15,10 @@ pub enum Pointwise {
     Tanh,
     /// $x\,\sigma(x)$ (Elfwing et al. 2018; also called swish).
     Silu,
+    /// $\sigma(x) = 1 / (1 + e^{-x})$.
+    Sigmoid,
+    /// $\max(x, 0)$.
+    Relu,
     /// $\tfrac12 x\,(1 + \tanh(\sqrt{2/\pi}\,(x + 0.044715\,x^3)))$ (Hendrycks and Gimpel 2016).
     Gelu,
 }
@@ -39,6 +43,23 @@ fn sigmoid<T: Real>(x: T) -> T {
 fn silu<T: Real>(x: T) -> Both<T> {
     let (one, s) = (T::of(1.0), sigmoid(x));
     (x * s, s * (one + x * (one - s)))
+}
+
+#[inline(always)]
+fn gate<T: Real>(x: T) -> Both<T> {
+    let s = sigmoid(x);
+    (s, s * (T::of(1.0) - s))
+}
+
+/// The slope at 0 is 0.
+#[inline(always)]
+fn relu<T: Real>(x: T) -> Both<T> {
+    let zero = T::of(0.0);
+    if x > zero {
+        (x, T::of(1.0))
+    } else {
+        (zero, zero)
+    }
 }
 
 /// $\tfrac12 (1 + \tanh u) = \sigma(2 u)$.
@@ -71,6 +92,8 @@ macro_rules! loops {
 loops!(tanh, of_tanh, along_tanh);
 loops!(silu, of_silu, along_silu);
 loops!(gelu, of_gelu, along_gelu);
+loops!(gate, of_gate, along_gate);
+loops!(relu, of_relu, along_relu);
 
 impl Pointwise {
     /// $f(x)$ for each element.
@@ -79,6 +102,8 @@ impl Pointwise {
             Pointwise::Tanh => of_tanh(x, y),
             Pointwise::Silu => of_silu(x, y),
             Pointwise::Gelu => of_gelu(x, y),
+            Pointwise::Sigmoid => of_gate(x, y),
+            Pointwise::Relu => of_relu(x, y),
         }
     }
 
@@ -88,6 +113,8 @@ impl Pointwise {
             Pointwise::Tanh => along_tanh(x, d, y),
             Pointwise::Silu => along_silu(x, d, y),
             Pointwise::Gelu => along_gelu(x, d, y),
+            Pointwise::Sigmoid => along_gate(x, d, y),
+            Pointwise::Relu => along_relu(x, d, y),
         }
     }
 

@@ -12,7 +12,7 @@ use crate::network::rules::refuse;
 use crate::network::{Gated, Pointwise};
 
 /// Spread of first weights.
-pub(super) const DEVIATION: f64 = 0.02;
+pub(crate) const DEVIATION: f64 = 0.02;
 
 /// The function between the two maps of a feed-forward block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -167,7 +167,7 @@ impl Blocks {
 }
 
 /// A refusal of extents that are 0.
-pub(super) fn positive(model: &str, extents: &[(&str, usize)]) -> Result<()> {
+pub(crate) fn positive(model: &str, extents: &[(&str, usize)]) -> Result<()> {
     match extents.iter().find(|(_, n)| *n == 0) {
         Some((name, _)) => refuse(model, format!("{name} is 0; give it at least 1")),
         None => Ok(()),

@@ -17,7 +17,7 @@ use crate::training::{Initial, Parameter, Trainable};
 const SAME: Placement = Placement::Same;
 
 /// A dimension that is cut.
-pub(super) fn split(dim: usize) -> Placement {
+pub(crate) const fn split(dim: usize) -> Placement {
     Placement::Split { dim }
 }
 
@@ -30,9 +30,9 @@ fn used(cut: Option<usize>, role: Role) -> Placement {
 }
 
 /// A graph in the making.
-pub(super) struct Build<'a> {
-    pub(super) graph: Graph,
-    pub(super) parameters: Vec<Parameter>,
+pub(crate) struct Build<'a> {
+    pub(crate) graph: Graph,
+    pub(crate) parameters: Vec<Parameter>,
     strategy: &'a Strategy,
     dtype: DType,
     style: Style,
@@ -43,7 +43,7 @@ pub(super) struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
-    pub(super) fn new(strategy: &'a Strategy, dtype: DType, style: Style) -> Self {
+    pub(crate) fn new(strategy: &'a Strategy, dtype: DType, style: Style) -> Self {
         Build {
             graph: Graph::new(strategy.mesh().clone()),
             parameters: Vec::new(),
@@ -59,7 +59,7 @@ impl<'a> Build<'a> {
     ///
     /// # Errors
     /// If there is no such device, or it does not take what flows.
-    pub(super) fn finish(self) -> Result<Trainable> {
+    pub(crate) fn finish(self) -> Result<Trainable> {
         let graph = match self.strategy.device() {
             Some(name) => placed(&self.graph, name, self.dtype, &self.forms)?,
             None => self.graph,
@@ -71,32 +71,37 @@ impl<'a> Build<'a> {
     }
 
     /// What is built besides extents.
-    pub(super) fn style(&self) -> &Style {
+    pub(crate) fn style(&self) -> &Style {
         &self.style
     }
 
     /// The stage of each layer.
-    pub(super) fn places(&self, layers: usize) -> Result<Vec<usize>> {
+    pub(crate) fn places(&self, layers: usize) -> Result<Vec<usize>> {
         self.strategy.places(layers)
     }
 
     /// The last stage.
-    pub(super) fn last(&self) -> usize {
+    pub(crate) fn last(&self) -> usize {
         self.strategy.stages() - 1
     }
 
     /// Goes on at another stage, where the residual stream is taken.
-    pub(super) fn go_on(&mut self, stage: usize, x: Value) -> Result<Value> {
-        self.stage = stage;
+    pub(crate) fn go_on(&mut self, stage: usize, x: Value) -> Result<Value> {
+        self.stand_at(stage);
         let layout = self.residual();
         self.graph.relayout(x, &layout)
+    }
+
+    /// Builds at another stage from here on.
+    pub(crate) fn stand_at(&mut self, stage: usize) {
+        self.stage = stage;
     }
 
     /// The layout with the placement that `of` gives each role, at the stage that is built now.
     ///
     /// Canonical sums are finished before anything else is done to them: what is `Same` between blocks has
     /// a cotangent that is not, so that positions are cut there in place of it.
-    fn layout(&self, of: impl Fn(Role) -> Placement) -> Layout {
+    pub(crate) fn layout(&self, of: impl Fn(Role) -> Placement) -> Layout {
         let (at, canonical) = (self.stage, self.dtype == DType::Canonical);
         self.strategy.layout(|role| match role {
             Role::Stage => Placement::At { at },
@@ -106,7 +111,7 @@ impl<'a> Build<'a> {
     }
 
     /// Layout of a tensor `[b, s, …]` between blocks.
-    pub(super) fn residual(&self) -> Layout {
+    pub(crate) fn residual(&self) -> Layout {
         self.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
             Role::Sequence | Role::Context(_) => split(1),
@@ -116,7 +121,7 @@ impl<'a> Build<'a> {
 
     /// Layout of a tensor `[b, s, …]` at the entry of what is cut by heads, columns or vocabulary:
     /// `cut` is where these stand, if they do.
-    pub(super) fn inner(&self, cut: Option<usize>) -> Layout {
+    pub(crate) fn inner(&self, cut: Option<usize>) -> Layout {
         self.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
             Role::Context(_) => split(1),
@@ -125,7 +130,7 @@ impl<'a> Build<'a> {
     }
 
     /// Layout of `[b, s]` where the loss is made: everything is cut.
-    pub(super) fn finished(&self) -> Layout {
+    pub(crate) fn finished(&self) -> Layout {
         self.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
             _ => split(1),
@@ -133,7 +138,7 @@ impl<'a> Build<'a> {
     }
 
     /// Layout of queries (groups at 2) or keys (groups at 3) in attention.
-    fn attended(&self, groups: usize) -> Layout {
+    pub(crate) fn attended(&self, groups: usize) -> Layout {
         let turns = self.ring().is_some();
         self.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
@@ -145,7 +150,7 @@ impl<'a> Build<'a> {
     }
 
     /// Layout of what is said of queries `[b, s, …]` in attention.
-    pub(super) fn told(&self) -> Layout {
+    pub(crate) fn told(&self) -> Layout {
         self.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
             Role::Context(Context::Gather(_) | Context::Ring(_)) => split(1),
@@ -160,7 +165,7 @@ impl<'a> Build<'a> {
     }
 
     /// Attention, called `name`, between the maps of queries and keys and that of its output.
-    pub(super) fn across(&mut self, name: &str, attention: Attention) -> Across {
+    pub(crate) fn across(&mut self, name: &str, attention: Attention) -> Across {
         // turns merge rows, for which there are kernels alone
         let whole = on_tape(&attention).filter(|_| self.ring().is_none());
         self.forms.extend(whole.map(|form| (name.to_owned(), form)));
@@ -174,14 +179,14 @@ impl<'a> Build<'a> {
     }
 
     /// A tensor of whole numbers `[b, s, …]` that comes at every moment, in the layout of the ids.
-    pub(super) fn numbers(&mut self, name: &str, shape: &[usize]) -> Result<Value> {
+    pub(crate) fn numbers(&mut self, name: &str, shape: &[usize]) -> Result<Value> {
         let spec = Spec::new(shape, DType::I64, self.inner(None));
         self.graph.input(name, spec)
     }
 
     /// A parameter as it is stored: as it is used, and in pieces where that is the role of an axis.
     /// `cut` is the dimension that is cut by the roles that cut weights.
-    pub(super) fn stored(
+    pub(crate) fn stored(
         &mut self,
         name: &str,
         shape: &[usize],
@@ -213,7 +218,7 @@ impl<'a> Build<'a> {
     }
 
     /// A parameter of any stage as it is used at this one beside `x`.
-    pub(super) fn used(&mut self, parameter: Value, cut: Option<usize>, x: Value) -> Result<Value> {
+    pub(crate) fn used(&mut self, parameter: Value, cut: Option<usize>, x: Value) -> Result<Value> {
         let layout = self.layout(|role| used(cut, role));
         self.graph.relayout_at(parameter, &layout, self.rate(x))
     }
@@ -228,7 +233,7 @@ impl<'a> Build<'a> {
     }
 
     /// [`Build::stored`] and [`Build::used`].
-    pub(super) fn parameter(
+    pub(crate) fn parameter(
         &mut self,
         name: &str,
         shape: &[usize],
@@ -242,7 +247,7 @@ impl<'a> Build<'a> {
 
     /// Applies an operator to x and parameters, and lets go of the parameters that were gathered for
     /// it until its cotangent comes.
-    pub(super) fn with(
+    pub(crate) fn with(
         &mut self,
         name: &str,
         operator: impl Operator + 'static,
@@ -262,17 +267,22 @@ impl<'a> Build<'a> {
 
     /// Makes what was made since there were `count` tensors again when the cotangent of `y` comes, if
     /// that is asked for.
-    pub(super) fn recompute(&mut self, count: usize, y: Value) -> Result<()> {
-        if !self.strategy.recomputes() {
+    pub(crate) fn recompute(&mut self, count: usize, y: Value) -> Result<()> {
+        self.recompute_all(count, &[y])
+    }
+
+    /// The same for what has several results: when the cotangent of the last comes.
+    pub(crate) fn recompute_all(&mut self, count: usize, results: &[Value]) -> Result<()> {
+        let (true, Some(&last)) = (self.strategy.recomputes(), results.last()) else {
             return Ok(());
-        }
+        };
         let mut inside = self.graph.made_since(count);
-        inside.retain(|v| *v != y);
-        self.graph.remake(&inside, y)
+        inside.retain(|v| !results.contains(v));
+        self.graph.remake(&inside, last)
     }
 
     /// What samples say of their positions, `[samples, positions, 2]`, if they do.
-    pub(super) fn bounds(&mut self, samples: usize, positions: usize) -> Result<Option<Value>> {
+    pub(crate) fn bounds(&mut self, samples: usize, positions: usize) -> Result<Option<Value>> {
         match self.style.bounded {
             true => Ok(Some(self.numbers("bounds", &[samples, positions, 2])?)),
             false => Ok(None),
@@ -281,7 +291,7 @@ impl<'a> Build<'a> {
 
     /// Puts away what the block from `x` to `y` keeps, of which there were `count` tensors before, if that is asked
     /// for.
-    pub(super) fn offload(&mut self, count: usize, [x, y]: [Value; 2]) -> Result<()> {
+    pub(crate) fn offload(&mut self, count: usize, [x, y]: [Value; 2]) -> Result<()> {
         let Some(directory) = self.strategy.offloads() else {
             return Ok(());
         };
@@ -293,7 +303,7 @@ impl<'a> Build<'a> {
 
     /// A vector `[s, h]` for every position added to a residual stream `[b, s, h]`. Each worker stores those of
     /// its positions, where these are contiguous, and their gradient is summed over samples alone.
-    pub(super) fn positions(
+    pub(crate) fn positions(
         &mut self,
         x: Value,
         shape: [usize; 2],
@@ -314,7 +324,7 @@ impl<'a> Build<'a> {
         self.with("positions", Bias, x, &[positions])
     }
 
-    pub(super) fn apply(
+    pub(crate) fn apply(
         &mut self,
         name: &str,
         operator: impl Operator + 'static,
@@ -337,7 +347,7 @@ impl<'a> Build<'a> {
     }
 
     /// `f(x W + b)`; the shift is that of the columns, if the style has one.
-    pub(super) fn linear(
+    pub(crate) fn linear(
         &mut self,
         name: &str,
         x: Value,
@@ -360,7 +370,7 @@ impl<'a> Build<'a> {
     }
 
     /// `x W + b` with whole weights on every worker, where the residual stream is; the shift if the style has one.
-    pub(super) fn whole(&mut self, name: &str, x: Value, shape: &[usize; 2]) -> Result<Value> {
+    pub(crate) fn whole(&mut self, name: &str, x: Value, shape: &[usize; 2]) -> Result<Value> {
         let weight = Initial::Normal {
             deviation: DEVIATION,
         };
@@ -373,7 +383,7 @@ impl<'a> Build<'a> {
     }
 
     /// The two outputs of a loss, which are not rounded.
-    pub(super) fn measured(
+    pub(crate) fn measured(
         &mut self,
         name: &str,
         loss: impl Operator + 'static,
@@ -391,18 +401,31 @@ impl<'a> Build<'a> {
 
     /// `x + y W + b` over the last dimensions of y, the first of which is cut, in the residual stream; the
     /// shift if the style has one.
-    pub(super) fn back(
+    pub(crate) fn back(
         &mut self,
         name: &str,
         [x, y]: [Value; 2],
         shape: &[usize],
         deviation: f64,
     ) -> Result<Value> {
+        let residual = self.residual();
+        self.back_to(name, [x, y], shape, deviation, &residual)
+    }
+
+    /// The same in a stream that is elsewhere.
+    pub(crate) fn back_to(
+        &mut self,
+        name: &str,
+        [x, y]: [Value; 2],
+        shape: &[usize],
+        deviation: f64,
+        stream: &Layout,
+    ) -> Result<Value> {
         let weight = Initial::Normal { deviation };
         let w = self.parameter(&format!("{name}.weight"), shape, Some(0), weight, y)?;
         let over = shape.len() - 1;
         let part = self.with(&format!("{name}.product"), Linear::over(over), y, &[w])?;
-        let whole = self.graph.relayout(part, &self.residual())?;
+        let whole = self.graph.relayout(part, stream)?;
         let (end, dropout) = (format!("{name}.residual"), format!("{name}.dropout"));
         if !self.style.biases {
             let whole = self.dropped(&dropout, whole)?;
@@ -418,7 +441,7 @@ impl<'a> Build<'a> {
     }
 
     /// `x` with a part of it left out, if that is asked for.
-    pub(super) fn dropped(&mut self, name: &str, x: Value) -> Result<Value> {
+    pub(crate) fn dropped(&mut self, name: &str, x: Value) -> Result<Value> {
         match self.style.dropout {
             Dropout { rate: 0.0, .. } => Ok(x),
             dropout => self.apply(name, dropout, &[x]),
@@ -426,7 +449,7 @@ impl<'a> Build<'a> {
     }
 
     /// Normalization of the residual stream.
-    pub(super) fn norm(&mut self, name: &str, x: Value, width: usize) -> Result<Value> {
+    pub(crate) fn norm(&mut self, name: &str, x: Value, width: usize) -> Result<Value> {
         let ones = Initial::Constant(1.0);
         let gain = self.parameter(&format!("{name}.gain"), &[width], None, ones, x)?;
         let epsilon = self.style.epsilon;

@@ -12,8 +12,8 @@
 //! relayouts between these layouts, forward and back. What is between them runs on processors, or on a device
 //! ([`Strategy::on`]).
 
-mod blocks;
-mod build;
+pub(crate) mod blocks;
+pub(crate) mod build;
 mod gpt;
 mod on_device;
 mod strategy;

@@ -8,10 +8,13 @@
 
 mod block;
 mod bubbles;
+mod evoformer;
 mod figure;
+mod files;
 mod filters;
 mod ingest;
 mod latency;
+mod memory;
 mod netcdf;
 mod peer;
 mod planner;
@@ -103,6 +106,11 @@ pub const BENCHES: &[Bench] = &[
         name: "bubbles",
         about: "how long stages of a pipeline wait, beside the closed forms of the schedules",
         run: bubbles::run,
+    },
+    Bench {
+        name: "evoformer",
+        about: "Evoformer attention: gradients, memory and time, beside its plain form in PyTorch",
+        run: evoformer::run,
     },
     Bench {
         name: "filters",

@@ -7,8 +7,6 @@
 //! is a second reference, in which it is told otherwise. Memory is the peak of what is resident in a process above what was resident before there was any
 //! tensor: the kernel's own count, whose peak is reset at that point.
 
-mod files;
-mod memory;
 mod step;
 
 use std::collections::BTreeMap;
@@ -16,8 +14,8 @@ use std::process::Command;
 
 use advect_engine::Shard;
 
-use self::files::Folder;
 use self::step::Part;
+use super::files::Folder;
 use super::peer::finish;
 use super::{BenchError, Figure, Options, Report, peer};
 
@@ -138,7 +136,7 @@ fn measure(
     options: &Options,
     report: &mut Report,
 ) -> std::result::Result<Cost, BenchError> {
-    let folder = Folder::new()?;
+    let folder = Folder::new(NAME)?;
     folder.write(&step::sources(case).map_err(engine)?)?;
     let mut crews = vec![(1, 1), (1, 2)];
     if case.kind == Kind::Block {

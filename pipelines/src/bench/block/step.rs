@@ -22,8 +22,8 @@ use timely::dataflow::operators::{Input as _, Inspect, Probe};
 use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
 
-use super::{Case, Crew, Kind, NAME, Result, engine, files, memory};
-use crate::bench::{BenchError, Figure, Report};
+use super::{Case, Crew, Kind, NAME, Result, engine};
+use crate::bench::{BenchError, Figure, Report, files, memory};
 
 /// Width of a head.
 pub(super) const HEAD: usize = 64;
@@ -177,7 +177,7 @@ impl Part {
         let mut pieces = BTreeMap::new();
         let output = graph.outputs().map(|(_, value)| (SEED, value));
         for (name, value) in graph.sources().chain(output) {
-            let data = files::read(&self.folder, name)?;
+            let data = files::read(NAME, &self.folder, name)?;
             let cut = graph.spec(value).cut(graph.mesh(), 0, &data);
             pieces.insert(name.to_owned(), cut.map_err(engine)?);
         }
@@ -190,7 +190,7 @@ impl Part {
         report.give(Figure::new(NAME, "memory", above, "MB"));
         if self.write {
             for (name, shard) in results {
-                files::write_ours(&self.folder, &name, shard.data())?;
+                files::write_ours(NAME, &self.folder, &name, shard.data())?;
             }
         }
         Ok(())

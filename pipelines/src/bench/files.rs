@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use advect_engine::{DType, Data};
 
-use super::NAME;
-use crate::bench::BenchError;
+use super::BenchError;
 
 /// Ending of the files that each side writes.
 const OURS: &str = "ours";
@@ -14,21 +13,31 @@ const THEIRS: &str = "torch";
 
 /// A folder of single-precision tensors, one a file, gone when this is dropped.
 #[derive(Debug)]
-pub(super) struct Folder(tempfile::TempDir);
+pub(super) struct Folder {
+    bench: &'static str,
+    place: tempfile::TempDir,
+}
 
 impl Folder {
-    pub(super) fn new() -> Result<Self, BenchError> {
-        tempfile::tempdir().map(Folder).map_err(failed)
+    /// A new folder of a benchmark.
+    pub(super) fn new(bench: &'static str) -> Result<Self, BenchError> {
+        let place = tempfile::tempdir().map_err(|e| BenchError::failed(bench, e))?;
+        Ok(Folder { bench, place })
     }
 
     pub(super) fn path(&self) -> &Path {
-        self.0.path()
+        self.place.path()
+    }
+
+    fn failed(&self, why: impl std::fmt::Display) -> BenchError {
+        BenchError::failed(self.bench, why)
     }
 
     /// Writes what both sides read.
     pub(super) fn write(&self, tensors: &BTreeMap<String, Data>) -> Result<(), BenchError> {
         for (name, data) in tensors {
-            std::fs::write(self.path().join(name), data.as_bytes()).map_err(failed)?;
+            let path = self.path().join(name);
+            std::fs::write(path, data.as_bytes()).map_err(|e| self.failed(e))?;
         }
         Ok(())
     }
@@ -39,11 +48,14 @@ impl Folder {
         let (ours, theirs) = (self.ending(OURS)?, self.ending(THEIRS)?);
         if !ours.keys().eq(theirs.keys()) {
             let (ours, theirs) = (ours.keys(), theirs.keys());
-            return Err(failed(format!("we wrote {ours:?} and PyTorch {theirs:?}")));
+            return Err(self.failed(format!("we wrote {ours:?} and PyTorch {theirs:?}")));
         }
         let mut apart: f64 = 0.0;
         for (name, path) in &ours {
-            let (a, b) = (read_file(path)?, read_file(&theirs[name])?);
+            let (a, b) = (
+                read_file(self.bench, path)?,
+                read_file(self.bench, &theirs[name])?,
+            );
             let (a, b) = (numbers(&a), numbers(&b));
             let size = b.iter().fold(0f32, |m, x| m.max(x.abs()));
             let gaps = a.iter().zip(b).map(|(x, y)| (x - y).abs());
@@ -51,7 +63,7 @@ impl Folder {
             let gap = gaps.fold(0f32, |m, g| if m.is_nan() || g <= m { m } else { g });
             let relative = f64::from(gap) / f64::from(size);
             if a.len() != b.len() || relative.is_nan() || relative > tolerance {
-                return Err(failed(format!(
+                return Err(self.failed(format!(
                     "'{name}' differs from PyTorch's by {relative:.1e} of its largest entry"
                 )));
             }
@@ -62,8 +74,8 @@ impl Folder {
 
     fn ending(&self, ending: &str) -> Result<BTreeMap<String, PathBuf>, BenchError> {
         let mut found = BTreeMap::new();
-        for entry in std::fs::read_dir(self.path()).map_err(failed)? {
-            let path = entry.map_err(failed)?.path();
+        for entry in std::fs::read_dir(self.path()).map_err(|e| self.failed(e))? {
+            let path = entry.map_err(|e| self.failed(e))?.path();
             let name = path.file_name().and_then(|n| n.to_str()).unwrap_or("");
             if let Some(name) = name.strip_suffix(&format!(".{ending}")) {
                 found.insert(name.to_owned(), path);
@@ -74,17 +86,24 @@ impl Folder {
 }
 
 /// A tensor that was written for both sides.
-pub(super) fn read(folder: &Path, name: &str) -> Result<Data, BenchError> {
-    read_file(&folder.join(name))
+pub(super) fn read(bench: &'static str, folder: &Path, name: &str) -> Result<Data, BenchError> {
+    read_file(bench, &folder.join(name))
 }
 
 /// Writes a result of ours.
-pub(super) fn write_ours(folder: &Path, name: &str, data: &Data) -> Result<(), BenchError> {
-    std::fs::write(folder.join(format!("{name}.{OURS}")), data.as_bytes()).map_err(failed)
+pub(super) fn write_ours(
+    bench: &'static str,
+    folder: &Path,
+    name: &str,
+    data: &Data,
+) -> Result<(), BenchError> {
+    let path = folder.join(format!("{name}.{OURS}"));
+    std::fs::write(path, data.as_bytes()).map_err(|e| BenchError::failed(bench, e))
 }
 
-fn read_file(path: &Path) -> Result<Data, BenchError> {
-    let bytes = std::fs::read(path).map_err(|e| failed(format!("{}: {e}", path.display())))?;
+fn read_file(bench: &'static str, path: &Path) -> Result<Data, BenchError> {
+    let failed = |e| BenchError::failed(bench, format!("{}: {e}", path.display()));
+    let bytes = std::fs::read(path).map_err(failed)?;
     let mut data = Data::zeros(DType::F32, bytes.len() / size_of::<f32>());
     data.as_bytes_mut().copy_from_slice(&bytes);
     Ok(data)
@@ -92,8 +111,4 @@ fn read_file(path: &Path) -> Result<Data, BenchError> {
 
 fn numbers(data: &Data) -> &[f32] {
     data.get().unwrap_or_default()
-}
-
-fn failed(why: impl std::fmt::Display) -> BenchError {
-    BenchError::failed(NAME, why)
 }

@@ -1,0 +1,433 @@
+//! One block of an Evoformer: algorithm 6 of Jumper et al. (2021), supplement 1.6.
+
+use advect_engine::graph::Value;
+use advect_engine::{Layout, Placement, Result};
+
+use super::{
+    AddTransposed, Along, Edges, Evoformer, EvoformerAttention, OuterProductMean, TriangleProduct,
+};
+use crate::network::{Add, Gated, Linear, Pointwise, Residual};
+use crate::training::Initial;
+use crate::transformer::blocks::DEVIATION;
+use crate::transformer::build::{Build, split};
+use crate::transformer::{Context, Role};
+
+const SAME: Placement = Placement::Same;
+const ZEROS: Initial = Initial::Constant(0.0);
+const NORMAL: Initial = Initial::Normal {
+    deviation: DEVIATION,
+};
+
+/// The alignment `[b, s, l, c]` and the pairs `[b, l, l, c]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Streams {
+    pub(super) alignment: Value,
+    pub(super) pairs: Value,
+}
+
+/// Where tensors are on axes of each role: samples cut by their batch, and others by these.
+#[derive(Clone, Copy)]
+pub(super) struct Places {
+    /// Rows and columns are exchanged.
+    pub(super) exchanged: Placement,
+    /// Columns are cut, and gathered.
+    pub(super) gathered: Placement,
+    pub(super) sequence: Placement,
+    pub(super) tensor: Placement,
+}
+
+impl Places {
+    /// The alignment between blocks.
+    pub(super) const ALIGNMENT: Places = Places {
+        exchanged: split(1),
+        gathered: split(2),
+        sequence: split(1),
+        tensor: SAME,
+    };
+    /// The pairs between blocks.
+    pub(super) const PAIRS: Places = Places {
+        exchanged: split(1),
+        gathered: split(1),
+        sequence: split(1),
+        tensor: SAME,
+    };
+    /// What every worker has whole.
+    pub(super) const WHOLE: Places = Places::all(SAME);
+
+    /// The same on all axes that do not cut samples.
+    pub(super) const fn all(place: Placement) -> Self {
+        Places {
+            exchanged: place,
+            gathered: place,
+            sequence: place,
+            tensor: place,
+        }
+    }
+
+    /// On axes that cut positions, and on those that cut weights.
+    pub(super) const fn cut(positions: Placement, weights: Placement) -> Self {
+        Places {
+            exchanged: positions,
+            gathered: positions,
+            sequence: weights,
+            tensor: weights,
+        }
+    }
+
+    pub(super) fn layout(self, build: &Build<'_>) -> Layout {
+        build.layout(|role| match role {
+            Role::Data | Role::Sharded(_) => split(0),
+            Role::Context(Context::Heads) => self.exchanged,
+            Role::Context(Context::Gather(_) | Context::Ring(_)) => self.gathered,
+            Role::Sequence => self.sequence,
+            Role::Tensor | Role::Stage => self.tensor,
+        })
+    }
+
+    pub(super) fn take(self, build: &mut Build<'_>, x: Value) -> Result<Value> {
+        let layout = self.layout(build);
+        build.graph.relayout(x, &layout)
+    }
+}
+
+/// A linear map in the making: name, shape of its weight, and the first of its dimensions that is cut.
+struct Map<'a> {
+    name: String,
+    shape: &'a [usize],
+    shift: Option<Initial>,
+    then: Option<Pointwise>,
+}
+
+impl<'a> Map<'a> {
+    fn new(name: impl Into<String>, shape: &'a [usize]) -> Self {
+        Map {
+            name: name.into(),
+            shape,
+            shift: None,
+            then: None,
+        }
+    }
+
+    fn shifted(self, initial: f64) -> Self {
+        Map {
+            shift: Some(Initial::Constant(initial)),
+            ..self
+        }
+    }
+
+    fn then(self, function: Pointwise) -> Self {
+        Map {
+            then: Some(function),
+            ..self
+        }
+    }
+
+    /// Of x with its columns cut where weights are.
+    fn cut(self, build: &mut Build<'_>, x: Value) -> Result<Value> {
+        self.apply(build, x, Some(1))
+    }
+
+    /// Of x with whole weights.
+    fn whole(self, build: &mut Build<'_>, x: Value) -> Result<Value> {
+        self.apply(build, x, None)
+    }
+
+    fn apply(self, build: &mut Build<'_>, x: Value, cut: Option<usize>) -> Result<Value> {
+        let name = &self.name;
+        let weight = build.parameter(&format!("{name}.weight"), self.shape, cut, NORMAL, x)?;
+        let (mut linear, mut parameters) = (Linear::LAST, vec![weight]);
+        if let Some(initial) = self.shift {
+            let bias = format!("{name}.bias");
+            let cut = cut.map(|dim| dim - 1);
+            parameters.push(build.parameter(&bias, &self.shape[1..], cut, initial, x)?);
+            linear = linear.shifted();
+        }
+        let linear = self.then.map_or(linear, |function| linear.then(function));
+        build.with(name, linear, x, &parameters)
+    }
+}
+
+/// Attention of a stream: where it is between blocks, and where queries, keys and the bias are for it.
+struct Attends<'a> {
+    name: &'a str,
+    along: Along,
+    heads: usize,
+    width: usize,
+    between: Places,
+    entry: Places,
+    queries: Places,
+    keys: Places,
+    bias: Places,
+}
+
+impl Evoformer {
+    /// Both streams through one block.
+    pub(super) fn block(
+        &self,
+        build: &mut Build<'_>,
+        block: usize,
+        streams: Streams,
+    ) -> Result<Streams> {
+        let name = |part: &str| format!("block {block}.{part}");
+        let Streams {
+            alignment: m,
+            pairs: z,
+        } = streams;
+        let rows = Attends {
+            name: &name("row-attention"),
+            along: Along::Rows,
+            heads: self.alignment_heads,
+            width: self.alignment,
+            between: Places::ALIGNMENT,
+            entry: Places {
+                sequence: SAME,
+                ..Places::ALIGNMENT
+            },
+            queries: Places {
+                exchanged: split(1),
+                gathered: split(2),
+                sequence: split(3),
+                tensor: split(3),
+            },
+            keys: Places {
+                exchanged: split(1),
+                gathered: SAME,
+                sequence: split(3),
+                tensor: split(3),
+            },
+            bias: Places {
+                exchanged: SAME,
+                gathered: split(1),
+                sequence: split(3),
+                tensor: split(3),
+            },
+        };
+        // the bias of rows is of pairs, in the layout between blocks
+        let norm = build.norm(&name("row-attention.pairs.norm"), z, self.pairs)?;
+        let norm = Places::cut(split(1), SAME).take(build, norm)?;
+        let m = self.attend(build, &rows, m, Some(norm))?;
+        let columns = Attends {
+            name: &name("column-attention"),
+            along: Along::Columns,
+            entry: Places::cut(split(2), SAME),
+            queries: Places::cut(split(2), split(3)),
+            keys: Places::cut(split(2), split(3)),
+            bias: Places::WHOLE,
+            ..rows
+        };
+        let m = self.attend(build, &columns, m, None)?;
+        let entry = Places {
+            sequence: SAME,
+            ..Places::ALIGNMENT
+        };
+        let transition = name("transition");
+        let m = self.pass(
+            build,
+            &transition,
+            m,
+            self.alignment,
+            [Places::ALIGNMENT, entry],
+        )?;
+        let z = self.multiply_out(build, &name("outer-product"), m, z)?;
+        let z = self.triangle(build, &name("triangle-outgoing"), Edges::Outgoing, z)?;
+        let z = self.triangle(build, &name("triangle-incoming"), Edges::Incoming, z)?;
+        let starting = Attends {
+            name: &name("triangle-starting"),
+            along: Along::Rows,
+            heads: self.pair_heads,
+            width: self.pairs,
+            between: Places::PAIRS,
+            entry: Places::cut(split(1), SAME),
+            queries: Places::cut(split(1), split(3)),
+            keys: Places::cut(split(1), split(3)),
+            bias: Places::cut(SAME, split(3)),
+        };
+        let z = self.attend_pairs(build, &starting, z)?;
+        let ending = Attends {
+            name: &name("triangle-ending"),
+            along: Along::Columns,
+            entry: Places::cut(split(2), SAME),
+            queries: Places::cut(split(2), split(3)),
+            keys: Places::cut(split(2), split(3)),
+            ..starting
+        };
+        let z = self.attend_pairs(build, &ending, z)?;
+        let entry = Places::cut(split(1), SAME);
+        let transition = name("pair-transition");
+        let z = self.pass(build, &transition, z, self.pairs, [Places::PAIRS, entry])?;
+        Ok(Streams {
+            alignment: m,
+            pairs: z,
+        })
+    }
+
+    /// Triangle attention: the bias is of the pairs themselves.
+    fn attend_pairs(&self, build: &mut Build<'_>, how: &Attends<'_>, z: Value) -> Result<Value> {
+        let norm = build.norm(&format!("{}.norm", how.name), z, how.width)?;
+        let norm = how.entry.take(build, norm)?;
+        self.attend_normed(build, how, [z, norm], Some(norm))
+    }
+
+    fn attend(
+        &self,
+        build: &mut Build<'_>,
+        how: &Attends<'_>,
+        x: Value,
+        of_bias: Option<Value>,
+    ) -> Result<Value> {
+        let norm = build.norm(&format!("{}.norm", how.name), x, how.width)?;
+        let norm = how.entry.take(build, norm)?;
+        self.attend_normed(build, how, [x, norm], of_bias)
+    }
+
+    /// Gated attention added to x: algorithms 7, 8, 13 and 14.
+    fn attend_normed(
+        &self,
+        build: &mut Build<'_>,
+        how: &Attends<'_>,
+        [x, norm]: [Value; 2],
+        of_bias: Option<Value>,
+    ) -> Result<Value> {
+        let (name, heads) = (how.name, [how.width, how.heads, self.head]);
+        let map = |part: &str| Map::new(format!("{name}.{part}"), &heads);
+        let q = map("query").cut(build, norm)?;
+        let k = map("key").cut(build, norm)?;
+        let v = map("value").cut(build, norm)?;
+        let gate = map("gate").shifted(1.0).cut(build, norm)?;
+        let mut inputs = vec![how.queries.take(build, q)?];
+        for keys in [k, v] {
+            inputs.push(how.keys.take(build, keys)?);
+        }
+        let mut attention = EvoformerAttention::new(how.along);
+        if let Some(of_bias) = of_bias {
+            let shape = [self.pairs, how.heads];
+            let bias = Map::new(format!("{name}.pair-bias"), &shape).cut(build, of_bias)?;
+            inputs.push(how.bias.take(build, bias)?);
+            attention = attention.biased();
+        }
+        let y = build.apply(name, attention, &inputs)?;
+        let gate = how.queries.take(build, gate)?;
+        let gated = format!("{name}.gated");
+        let y = build.apply(&gated, Gated(Pointwise::Sigmoid), &[gate, y])?;
+        let between = how.between.layout(build);
+        let output = format!("{name}.output");
+        let shape = [how.heads, self.head, how.width];
+        build.back_to(&output, [x, y], &shape, self.back_deviation(), &between)
+    }
+
+    /// Two linear maps with a rectifier between them, added to x: algorithms 9 and 15.
+    fn pass(
+        &self,
+        build: &mut Build<'_>,
+        name: &str,
+        x: Value,
+        width: usize,
+        [between, entry]: [Places; 2],
+    ) -> Result<Value> {
+        let norm = build.norm(&format!("{name}.norm"), x, width)?;
+        let norm = entry.take(build, norm)?;
+        let hidden = self.transition * width;
+        let shape = [width, hidden];
+        let up = Map::new(format!("{name}.up"), &shape).shifted(0.0);
+        let y = up.then(Pointwise::Relu).cut(build, norm)?;
+        let between = between.layout(build);
+        let down = format!("{name}.down");
+        build.back_to(
+            &down,
+            [x, y],
+            &[hidden, width],
+            self.back_deviation(),
+            &between,
+        )
+    }
+
+    /// The mean of outer products of columns of the alignment, added to their pairs: algorithm 10.
+    fn multiply_out(&self, build: &mut Build<'_>, name: &str, m: Value, z: Value) -> Result<Value> {
+        let c = self.outer;
+        let norm = build.norm(&format!("{name}.norm"), m, self.alignment)?;
+        let shape = [self.alignment, c];
+        let side = |part: &str| Map::new(format!("{name}.{part}"), &shape).shifted(0.0);
+        let left = side("left").whole(build, norm)?;
+        let right = side("right").whole(build, norm)?;
+        let left = Places {
+            tensor: SAME,
+            ..Places::all(split(2))
+        }
+        .take(build, left)?;
+        let right = Places::WHOLE.take(build, right)?;
+        let start = Initial::Normal {
+            deviation: self.back_deviation(),
+        };
+        let weight = format!("{name}.output.weight");
+        let weight = build.parameter(&weight, &[c, c, self.pairs], None, start, left)?;
+        let product = build.apply(name, OuterProductMean, &[left, right, weight])?;
+        let product = Places::PAIRS.take(build, product)?;
+        let bias = format!("{name}.output.bias");
+        let bias = build.parameter(&bias, &[self.pairs], None, ZEROS, product)?;
+        build.apply(&format!("{name}.residual"), Residual, &[z, product, bias])
+    }
+
+    /// A triangle multiplicative update, added to z: algorithms 11 and 12.
+    fn triangle(&self, build: &mut Build<'_>, name: &str, edges: Edges, z: Value) -> Result<Value> {
+        let (width, c) = (self.pairs, self.triangle);
+        let norm = build.norm(&format!("{name}.norm"), z, width)?;
+        let entry = Places::cut(split(1), SAME).take(build, norm)?;
+        let shape = [width, c];
+        let side = |build: &mut Build<'_>, part: &str| -> Result<Value> {
+            let gate = Map::new(format!("{name}.{part}.gate"), &shape).shifted(1.0);
+            let gate = gate.cut(build, entry)?;
+            let map = Map::new(format!("{name}.{part}"), &shape).shifted(0.0);
+            let map = map.cut(build, entry)?;
+            let gated = format!("{name}.{part}.gated");
+            build.apply(&gated, Gated(Pointwise::Sigmoid), &[gate, map])
+        };
+        let (a, b) = (side(build, "left")?, side(build, "right")?);
+        let own = match edges {
+            Edges::Outgoing => split(1),
+            Edges::Incoming => split(2),
+        };
+        let a = Places::cut(own, split(3)).take(build, a)?;
+        let b = Places::cut(SAME, split(3)).take(build, b)?;
+        let product = build.apply(name, TriangleProduct(edges), &[a, b])?;
+        let product = Places::PAIRS.take(build, product)?;
+        let product = build.norm(&format!("{name}.product.norm"), product, c)?;
+        let back = [c, width];
+        let y = Map::new(format!("{name}.output"), &back).shifted(0.0);
+        let y = y.whole(build, product)?;
+        let gate = [width, width];
+        let gate = Map::new(format!("{name}.gate"), &gate).shifted(1.0);
+        let gate = gate.whole(build, norm)?;
+        let gated = format!("{name}.gated");
+        let y = build.apply(&gated, Gated(Pointwise::Sigmoid), &[gate, y])?;
+        let y = build.dropped(&format!("{name}.dropout"), y)?;
+        build.apply(&format!("{name}.residual"), Add, &[z, y])
+    }
+
+    /// Symmetric logits of the bins of distances (supplement 1.9.8), cut as `finished`.
+    pub(super) fn distogram(
+        &self,
+        build: &mut Build<'_>,
+        z: Value,
+        finished: &Layout,
+    ) -> Result<Value> {
+        let z = build.norm("distogram.norm", z, self.pairs)?;
+        let shape = [self.pairs, self.bins];
+        let half = Map::new("distogram.map", &shape).shifted(0.0);
+        let half = half.whole(build, z)?;
+        let rows = build.graph.relayout(half, finished)?;
+        let columns = Places::all(split(2)).take(build, half)?;
+        build.apply("distogram.logits", AddTransposed, &[rows, columns])
+    }
+
+    /// Logits of the letters, between blocks.
+    pub(super) fn letters(&self, build: &mut Build<'_>, m: Value) -> Result<Value> {
+        let m = build.norm("letters.norm", m, self.alignment)?;
+        let shape = [self.alignment, self.alphabet];
+        let map = Map::new("letters.map", &shape).shifted(0.0);
+        map.whole(build, m)
+    }
+
+    fn back_deviation(&self) -> f64 {
+        DEVIATION / (2.0 * self.blocks.max(1) as f64).sqrt()
+    }
+}
