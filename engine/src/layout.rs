@@ -283,7 +283,7 @@ impl Layout {
         dims.map(|(dim, &n)| {
             // what is not here is empty in its first dimension
             let n_here = if absent && dim == 0 { 0 } else { n };
-            let mut owned = vec![0..n_here];
+            let mut owned: Vec<Range<usize>> = std::iter::once(0..n_here).collect();
             let mut halo = None;
             for (a, p) in self
                 .axes

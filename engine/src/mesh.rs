@@ -35,8 +35,13 @@ pub enum Deal {
 }
 
 impl Deal {
+    /// What place `i` of `p` has of `n` elements, in order.
+    pub fn of(self, n: usize, i: usize, p: usize) -> Vec<Range<usize>> {
+        self.cut(std::slice::from_ref(&(0..n)), i, p)
+    }
+
     /// What place `i` of `p` has of the elements of ascending `runs`, in order.
-    pub fn cut(self, runs: &[Range<usize>], i: usize, p: usize) -> Vec<Range<usize>> {
+    pub(crate) fn cut(self, runs: &[Range<usize>], i: usize, p: usize) -> Vec<Range<usize>> {
         let n = runs.iter().map(ExactSizeIterator::len).sum();
         let all = 0..n;
         match self {
@@ -225,8 +230,8 @@ mod tests {
     /// The chunks of the causal balance: 16 elements on 2 places.
     #[test]
     fn zig_zag_has_both_ends() {
-        let cut = |i| Deal::ZigZag.cut(&[0..16], i, 2);
-        assert_eq!(cut(0), [0..4, 12..16]);
-        assert_eq!(cut(1), [4..12]);
+        let has = |i| Deal::ZigZag.of(16, i, 2).into_iter().flatten();
+        assert!(has(0).eq((0..4).chain(12..16)));
+        assert!(has(1).eq(4..12));
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use advect_engine::graph::{Mixed, Rate, Value};
 use advect_engine::{DType, Graph, Layout, Operator, Placement, Result};
 
-use super::{Attention, AttentionPartial, FinishAttention, Turn};
+use super::{Attention, AttentionPartial, Composed, FinishAttention, Turn};
+use crate::local::Local;
 use crate::network::rules::refuse;
 
 /// Attention of queries and keys that are cut along axes of a mesh, by groups, by positions, or both.
@@ -34,6 +35,7 @@ use crate::network::rules::refuse;
 ///     keys: cut,
 ///     around: Some(0),
 ///     regather: true,
+///     flash: true,
 /// };
 /// let y = ring.apply(&mut graph, "attention", [q, kv], None)?;
 /// assert_eq!(graph.spec(y).shape, [1, 64, 2, 1, 8]);
@@ -54,6 +56,9 @@ pub struct Across {
     pub around: Option<usize>,
     /// Whether keys and values of other workers are let go, and fetched again on the way back.
     pub regather: bool,
+    /// Whether scores are taken in blocks and never kept; otherwise attention is [`Composed`], which cannot go
+    /// around.
+    pub flash: bool,
 }
 
 /// Positions in queries, and in keys with values.
@@ -78,13 +83,21 @@ impl Across {
         let place = |axis: &usize| graph.mesh().sizes().get(*axis).copied();
         match self.around.as_ref().map(|axis| (*axis, place(axis))) {
             None => {}
+            Some(_) if !self.flash => {
+                let why = "keys go around where scores are not kept; take flash attention";
+                return refuse(name, why);
+            }
             Some((axis, Some(of))) => {
                 return self.turns(graph, name, [q, here], bounds, (axis, of));
             }
             Some((axis, None)) => return refuse(name, format!("the mesh has no axis {axis}")),
         }
         let inputs: Vec<Value> = [q, here].into_iter().chain(bounds).collect();
-        let y = graph.apply_all(name, mixed(graph, q, self.attention, false), &inputs)?[0];
+        let operator = match self.flash {
+            true => mixed(graph, q, self.attention, false),
+            false => Arc::new(Local::new(Composed(self.attention))),
+        };
+        let y = graph.apply_all(name, operator, &inputs)?[0];
         if here != kv && self.regather {
             graph.remake(&[here], y)?;
         }

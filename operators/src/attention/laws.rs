@@ -3,8 +3,9 @@
 use advect_engine::laws::{Case, Entry};
 use advect_engine::{Deal, Layout, Mesh, Placement, Result};
 
-use super::{Attention, AttentionPartial, FinishAttention, Rotary, Turn};
+use super::{Attention, AttentionPartial, Composed, FinishAttention, Rotary, Turn};
 use crate::laws::entry;
+use crate::local::Local;
 
 const SAME: Placement = Placement::Same;
 const SUM: Placement = Placement::Partial(advect_engine::Monoid::Sum);
@@ -20,6 +21,7 @@ const S3: Placement = Placement::Split { dim: 3 };
 pub(crate) fn entries() -> Result<Vec<Entry>> {
     Ok(vec![
         entry(&["Attention"], whole()?),
+        entry(&["Composed"], composed()),
         entry(&["Rotary"], rotary()?),
         entry(&["AttentionPartial"], [partials()?, turns()].concat()),
         entry(&["FinishAttention"], vec![finish()?]),
@@ -60,6 +62,17 @@ fn whole() -> Result<Vec<Case>> {
         }
     });
     cases.collect()
+}
+
+fn composed() -> Vec<Case> {
+    let cases = [Attention::FULL, Attention::CAUSAL].map(|attention| {
+        let operator = Local::new(Composed(attention));
+        case(&format!("Composed {attention:?}"), operator, 5, 5)
+            .on_line([S0, S0])
+            .on_line([S2, S3])
+            .on_line([S1, SAME])
+    });
+    cases.to_vec()
 }
 
 fn partials() -> Result<Vec<Case>> {

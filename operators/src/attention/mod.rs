@@ -5,6 +5,7 @@
 //! is a choice of layouts and not of algorithm.
 
 mod across;
+mod composed;
 mod finish;
 pub(crate) mod laws;
 mod partial;
@@ -14,6 +15,7 @@ mod view;
 mod whole;
 
 pub use across::Across;
+pub use composed::Composed;
 pub use finish::FinishAttention;
 pub use partial::{AttentionPartial, Turn};
 pub use rotary::Rotary;

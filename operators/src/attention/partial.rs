@@ -135,8 +135,8 @@ impl AttentionPartial {
         };
         let part = |p: usize| {
             let piece = |all: &[usize], p: usize| -> Vec<usize> {
-                let all = std::slice::from_ref(&(0..all.len())).to_vec();
-                deal.cut(&all, p % of, of).into_iter().flatten().collect()
+                let runs = deal.of(all.len(), p % of, of);
+                runs.into_iter().flatten().collect()
             };
             let at = [piece(&queries, p), piece(&keys, p + by)];
             let of = |all: &[usize], at: &[usize]| at.iter().map(|&i| all[i]).collect();
@@ -192,11 +192,11 @@ impl Operator for AttentionPartial {
         }
         let mut shape = inputs[0].shape.clone();
         shape[4] += 2;
-        if let Some(rows) = self.rows().map(|i| &inputs[i]) {
-            if rows.rows != Rows::Scaled || rows.shape != shape || rows.dtype != dtype {
-                let why = format!("{rows} are no rows (m, l, o) of {}", inputs[0]);
-                return refuse(NAME, why);
-            }
+        let fits =
+            |rows: &Spec| rows.rows == Rows::Scaled && rows.shape == shape && rows.dtype == dtype;
+        if let Some(rows) = self.rows().map(|i| &inputs[i]).filter(|rows| !fits(rows)) {
+            let why = format!("{rows} are no rows (m, l, o) of {}", inputs[0]);
+            return refuse(NAME, why);
         }
         let mend = "cut queries, bounds and rows alike, with keys Same, of the same groups, or shifted \
                     as the turn says";

@@ -19,62 +19,76 @@ const UNSEEN: f64 = -1e30;
 
 impl OnTape for Attention {
     fn record(&self, site: &Site, tape: &mut Tape, inputs: &[Handle]) -> Result<Handle> {
-        let (q, kv, bounds) = match self.bounded {
-            false => {
-                let [q, kv] = exactly("attention", inputs)?;
-                (q, kv, None)
-            }
-            true => {
-                let [q, kv, bounds] = exactly("attention", inputs)?;
-                (q, kv, Some(bounds))
-            }
-        };
-        let (&[b, n, ..], &[_, t, ..]) = (tape.shape(q)?, tape.shape(kv)?) else {
-            let why = "q is [b, n, g, r, d], keys with values are [b, t, 2, g, d]".to_owned();
-            return Err(OperatorError::tensor("attention", why));
-        };
-        if tape.value(q)?.elem_count() == 0 || tape.value(kv)?.elem_count() == 0 {
-            return nothing(tape, q, kv);
+        by_blocks(*self, site, tape, inputs, Some(QUERIES))
+    }
+}
+
+/// Attention in blocks of so many queries that are made again; or all at once, with all scores and weights kept.
+pub(crate) fn by_blocks(
+    attention: Attention,
+    site: &Site,
+    tape: &mut Tape,
+    inputs: &[Handle],
+    most: Option<usize>,
+) -> Result<Handle> {
+    let (q, kv, bounds) = match attention.bounded {
+        false => {
+            let [q, kv] = exactly("attention", inputs)?;
+            (q, kv, None)
         }
-        let positions = site.input_indices(0).swap_remove(1);
-        let (dtype, device) = (wide(tape.dtype(q)?), tape.device(q)?.clone());
-        let row = |numbers: Vec<f64>| Tensor::new(numbers, &device)?.to_dtype(dtype);
-        let queries = row(positions.iter().map(|&p| p as f64).collect())?.reshape((n, 1))?;
-        let keys = row((0..t).map(|j| j as f64).collect())?.reshape((1, t))?;
-        let (k, v) = (half(tape, kv, 0)?, half(tape, kv, 1)?);
-        let bounds = match bounds {
-            Some(bounds) => {
-                let bounds = tape.cast(bounds, dtype)?;
-                Some(tape.reshape(bounds, &[b, 1, 1, n, 2])?)
-            }
-            None => None,
+        true => {
+            let [q, kv, bounds] = exactly("attention", inputs)?;
+            (q, kv, Some(bounds))
+        }
+    };
+    let (&[b, n, ..], &[_, t, ..]) = (tape.shape(q)?, tape.shape(kv)?) else {
+        let why = "q is [b, n, g, r, d], keys with values are [b, t, 2, g, d]".to_owned();
+        return Err(OperatorError::tensor("attention", why));
+    };
+    if tape.value(q)?.elem_count() == 0 || tape.value(kv)?.elem_count() == 0 {
+        return nothing(tape, q, kv);
+    }
+    let positions = site.input_indices(0).swap_remove(1);
+    let (dtype, device) = (wide(tape.dtype(q)?), tape.device(q)?.clone());
+    let row = |numbers: Vec<f64>| Tensor::new(numbers, &device)?.to_dtype(dtype);
+    let queries = row(positions.iter().map(|&p| p as f64).collect())?.reshape((n, 1))?;
+    let keys = row((0..t).map(|j| j as f64).collect())?.reshape((1, t))?;
+    let (k, v) = (half(tape, kv, 0)?, half(tape, kv, 1)?);
+    let bounds = match bounds {
+        Some(bounds) => {
+            let bounds = tape.cast(bounds, dtype)?;
+            Some(tape.reshape(bounds, &[b, 1, 1, n, 2])?)
+        }
+        None => None,
+    };
+    let mut blocks = Vec::new();
+    for first in (0..n).step_by(most.unwrap_or(n).max(1)) {
+        let len = most.unwrap_or(n).min(n - first);
+        let seen = match attention.causal {
+            true => t.min(positions[first + len - 1] + 1),
+            false => t,
         };
-        let mut blocks = Vec::new();
-        for first in (0..n).step_by(QUERIES) {
-            let len = QUERIES.min(n - first);
-            let seen = match self.causal {
-                true => t.min(positions[first + len - 1] + 1),
-                false => t,
-            };
-            let sight = Sight {
-                queries: match self.causal && positions[first] + 1 < seen {
-                    true => Some(queries.narrow(0, first, len)?),
-                    false => None,
-                },
-                keys: keys.narrow(1, 0, seen)?,
-            };
-            let mut inputs = vec![tape.narrow(q, 1, first, len)?, k, v];
-            if let Some(bounds) = bounds {
-                inputs.push(tape.narrow(bounds, 3, first, len)?);
-            }
-            blocks.push(remade(tape, &inputs, move |tape, inputs| {
+        let sight = Sight {
+            queries: match attention.causal && positions[first] + 1 < seen {
+                true => Some(queries.narrow(0, first, len)?),
+                false => None,
+            },
+            keys: keys.narrow(1, 0, seen)?,
+        };
+        let mut inputs = vec![tape.narrow(q, 1, first, len)?, k, v];
+        if let Some(bounds) = bounds {
+            inputs.push(tape.narrow(bounds, 3, first, len)?);
+        }
+        blocks.push(match most {
+            Some(_) => remade(tape, &inputs, move |tape, inputs| {
                 attend(tape, inputs, &sight)
-            })?);
-        }
-        match blocks[..] {
-            [only] => Ok(only),
-            _ => tape.concat(&blocks, 1),
-        }
+            })?,
+            None => attend(tape, &inputs, &sight)?,
+        });
+    }
+    match blocks[..] {
+        [only] => Ok(only),
+        _ => tape.concat(&blocks, 1),
     }
 }
 

@@ -18,6 +18,7 @@ mod tests;
 
 pub(crate) mod laws;
 
+pub(crate) use attention::by_blocks;
 pub(crate) use chain::Fused;
 
 use std::any::Any;

@@ -167,7 +167,7 @@ impl<'a> Build<'a> {
     /// Attention, called `name`, between the maps of queries and keys and that of its output.
     pub(crate) fn across(&mut self, name: &str, attention: Attention) -> Across {
         // turns merge rows, for which there are kernels alone
-        let whole = on_tape(&attention).filter(|_| self.ring().is_none());
+        let whole = on_tape(&attention).filter(|_| self.style.flash && self.ring().is_none());
         self.forms.extend(whole.map(|form| (name.to_owned(), form)));
         Across {
             attention,
@@ -175,6 +175,7 @@ impl<'a> Build<'a> {
             keys: self.attended(3),
             around: self.ring(),
             regather: self.strategy.regathers(self.ring().is_some()),
+            flash: self.style.flash,
         }
     }
 

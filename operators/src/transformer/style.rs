@@ -46,6 +46,14 @@ pub struct Style {
     /// positions that are filled up. No tensor of positions × positions is made of it.
     #[serde(default)]
     pub bounded: bool,
+    /// Whether attention keeps no scores (Dao et al. 2022, *FlashAttention*); without, it is
+    /// [`Composed`](crate::attention::Composed), to compare with.
+    #[serde(default = "yes")]
+    pub flash: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Style {
@@ -59,6 +67,7 @@ impl Style {
         tied: true,
         dropout: Dropout::NONE,
         bounded: false,
+        flash: true,
     };
 
     /// Touvron et al. (2023), *LLaMA: open and efficient foundation language models*.
@@ -71,6 +80,7 @@ impl Style {
         tied: false,
         dropout: Dropout::NONE,
         bounded: false,
+        flash: true,
     };
 
     /// The same when it has learned: nothing is left out.

@@ -25,7 +25,7 @@ use modes::{Mode, graph};
 fn on(workers: usize) -> Vec<Mode> {
     let mut modes = Mode::ON_ONE_AXIS.map(|of| of(workers)).to_vec();
     for around in 2..workers {
-        if workers % around == 0 {
+        if workers.is_multiple_of(around) {
             modes.push(Mode::Hybrid(around, workers / around));
             modes.push(Mode::Inside(around, workers / around));
         }
@@ -192,6 +192,7 @@ fn dense_refuses_what_cannot_be() {
             keys: cut.clone(),
             around: Some(around),
             regather: true,
+            flash: true,
         };
         let made = across.apply(&mut graph, "attention", [q, kv], None);
         made.map(|_| ()).unwrap_err().to_string()

@@ -88,6 +88,7 @@ pub(crate) fn graph(mode: Mode, of: &Problem, dtype: DType, regather: bool) -> R
         keys,
         around,
         regather,
+        flash: true,
     };
     let y = across.apply(&mut graph, "attention", [q, kv], bounds)?;
     let y = graph.relayout(y, &cut)?;

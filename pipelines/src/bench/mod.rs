@@ -6,6 +6,7 @@
 //! a line in [`BENCHES`]. A reference in Python goes to `benches/peers/NAME.py` and is started by
 //! [`peer`].
 
+mod attention;
 mod block;
 mod bubbles;
 mod evoformer;
@@ -97,6 +98,11 @@ pub struct Bench {
 
 /// All benchmarks, by name.
 pub const BENCHES: &[Bench] = &[
+    Bench {
+        name: "attention",
+        about: "memory and time of very long sequences by mode, workers and length, beside Megatron's",
+        run: attention::run,
+    },
     Bench {
         name: "block",
         about: "a training step of a transformer block, and attention alone, beside PyTorch",

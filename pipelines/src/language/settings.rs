@@ -75,6 +75,7 @@ struct Model {
     tied: bool,
     dropout: f64,
     precision: Precision,
+    flash: bool,
     weights: String,
 }
 
@@ -265,6 +266,7 @@ impl Settings {
                         seed: training.seed,
                     },
                     bounded: false,
+                    flash: model.flash,
                 },
             },
             weights: raw.model.weights.clone(),

@@ -15,6 +15,7 @@ use std::process::Command;
 use advect_engine::Shard;
 
 use self::step::Part;
+pub(in crate::bench) use self::step::{SEED, steps};
 use super::files::Folder;
 use super::peer::finish;
 use super::{BenchError, Figure, Options, Report, peer};

@@ -30,7 +30,7 @@ pub(super) const HEAD: usize = 64;
 /// Tells a process that it is to measure: the arguments of the reference, and the workers.
 const PART: &str = "ADVECT_BENCH_BLOCK";
 /// The cotangent of the output.
-const SEED: &str = "seed";
+pub(in crate::bench) const SEED: &str = "seed";
 
 /// The graph of a case, on workers that cut the batch.
 fn graph(case: Case, workers: usize) -> Result<Graph> {
@@ -199,8 +199,13 @@ impl Part {
 
 type Results = BTreeMap<String, Shard>;
 
-/// Milliseconds of steps, without a first one, and what the last one gave on the first worker.
-fn steps(graph: &Graph, pieces: super::Tensors, count: usize) -> Result<(Vec<f64>, Results)> {
+/// Milliseconds of `count` steps after a first one, or of the first if there are none, and what the last one gave on
+/// the first worker.
+pub(in crate::bench) fn steps(
+    graph: &Graph,
+    pieces: super::Tensors,
+    count: usize,
+) -> Result<(Vec<f64>, Results)> {
     let fabric = Fabric::Threads(graph.mesh().workers());
     let (graph, pieces) = (graph.clone(), Arc::new(pieces));
     let all =
@@ -263,7 +268,7 @@ fn on_worker(
             input.advance_to(next);
         }
         context.drive(worker, || probe.less_than(&next));
-        if step > 0 {
+        if step > 0 || count == 0 {
             times.push(begun.elapsed().as_secs_f64() * 1e3);
         }
     }
