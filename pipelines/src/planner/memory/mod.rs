@@ -1,7 +1,8 @@
-//! Memory: what every stage holds at its peak, as this program stores it ([`Policy::Advect`]) and as DeepSpeed
+//! Memory: what every stage holds at its peak, as this program stores it ([`Policy::Advect`]), as DeepSpeed
 //! does ([`Policy::Deepspeed`]).
 
 mod advect;
+mod attend;
 mod deepspeed;
 
 use super::machine::Machine;
@@ -139,7 +140,7 @@ fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize, working: Option<Working>) -> 
 /// `n` numbers of parameters, or the share of a replica from this stage of ZeRO on.
 fn share(run: &Run, from: u8, n: u64) -> u64 {
     match run.sharding() >= from {
-        true => n.div_ceil(run.replicas() as u64),
+        true => n.div_ceil(run.sharers() as u64),
         false => n,
     }
 }
