@@ -164,7 +164,7 @@ fn space(asked: Option<SpaceKind>, job: &Job) -> Space {
     };
     let kind = asked.unwrap_or(match job.policy {
         Policy::Advect => SpaceKind::Advect,
-        Policy::Deepspeed => SpaceKind::Deepspeed,
+        _ => SpaceKind::Deepspeed,
     });
     let mut space = match kind {
         SpaceKind::Advect => Space::advect(job.batch, job.precision),

@@ -103,7 +103,7 @@ impl Run {
     /// Pieces that the table of positions is stored in, those of replicas aside.
     pub fn pieces_of_positions(&self) -> usize {
         let tensor = match self.policy {
-            Policy::Advect if self.sequence => self.axes.tensor,
+            Policy::Advect | Policy::MegatronDeepspeedLong if self.sequence => self.axes.tensor,
             _ => 1,
         };
         tensor
