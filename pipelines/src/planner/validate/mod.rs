@@ -9,6 +9,7 @@
 mod log;
 mod longest;
 mod observations;
+mod ring;
 mod speed;
 
 use std::fmt;
@@ -106,6 +107,7 @@ pub fn checks() -> Result<Vec<Check>> {
     let mut all = log::checks()?;
     all.extend(speed::checks()?);
     all.extend(observations::checks()?);
+    all.extend(ring::checks()?);
     all.extend(longest::checks()?);
     Ok(all)
 }
