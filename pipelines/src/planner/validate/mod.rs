@@ -11,6 +11,7 @@ mod longest;
 mod observations;
 mod ring;
 mod speed;
+mod summit;
 
 use std::fmt;
 
@@ -109,6 +110,7 @@ pub fn checks() -> Result<Vec<Check>> {
     all.extend(observations::checks()?);
     all.extend(ring::checks()?);
     all.extend(longest::checks()?);
+    all.extend(summit::checks()?);
     Ok(all)
 }
 
