@@ -247,7 +247,7 @@ impl Strategy {
     }
 
     /// Whether keys and values of other workers are fetched again, for keys that go around or do not.
-    pub(crate) fn regathers(&self, around: bool) -> bool {
+    pub fn regathers(&self, around: bool) -> bool {
         self.regather.unwrap_or(around)
     }
 

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::error::{PipelineError, Result};
 use crate::planner::calibrate::{calibrate, to_toml};
 use crate::planner::error::PlannerError;
-use crate::planner::longest::{grain, longest, modes};
+use crate::planner::longest::{grain, longest, modes, ways};
 use crate::planner::machine::{Machine, THIS};
 use crate::planner::rejection::Rejection;
 use crate::planner::run::{Policy, Precision, Run};
@@ -164,7 +164,7 @@ fn space(asked: Option<SpaceKind>, job: &Job) -> Space {
     };
     let kind = asked.unwrap_or(match job.policy {
         Policy::Advect => SpaceKind::Advect,
-        Policy::Deepspeed => SpaceKind::Deepspeed,
+        _ => SpaceKind::Deepspeed,
     });
     let mut space = match kind {
         SpaceKind::Advect => Space::advect(job.batch, job.precision),
@@ -204,17 +204,31 @@ fn sequences(job: &Job, machine: &Machine, ranking: &Ranking, workers: usize) ->
     let Some(run) = job.given.as_ref().or(best).or(nearest) else {
         return Err(nothing(machine, workers, ranking).into());
     };
+    // none where the batch or the layers do not allow it
+    let of = |run: &Run| match longest(machine, &job.gpt, run, grain(run)) {
+        Ok(positions) => Ok(Some(positions)),
+        Err(PlannerError::Rejected { .. }) => Ok(None),
+        Err(e) => Err(PipelineError::from(e)),
+    };
     let mut all = Vec::new();
     for mode in modes(run) {
-        match longest(machine, &job.gpt, &mode.run, grain(&mode.run)) {
-            Ok(positions) => all.push((mode, positions)),
-            // a mode that the batch or the layers do not allow
-            Err(PlannerError::Rejected { .. }) => {}
-            Err(e) => return Err(e.into()),
+        if let Some(positions) = of(&mode.run)? {
+            all.push((mode, positions));
         }
     }
     print_line("\nlongest sequences that fit");
     print_line(report::longest(&all).trim_end());
+    let mut shared = Vec::new();
+    for way in ways(run) {
+        let [kept, again] = &way.runs;
+        if let (Some(kept), Some(again)) = (of(kept)?, of(again)?) {
+            shared.push((way, [kept, again]));
+        }
+    }
+    if !shared.is_empty() {
+        print_line(&format!("\none sequence among {} replicas", run.replicas()));
+        print_line(report::ways(&shared).trim_end());
+    }
     Ok(())
 }
 

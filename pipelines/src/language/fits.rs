@@ -75,7 +75,7 @@ impl<'a> Fits<'a> {
         let (settings, local) = (self.settings, self.fabric.local());
         let pieces = local.clone().map(|w| graph.parameter_bytes(w));
         let stored = self.copies() * pieces.sum::<usize>() as f64;
-        let stages = Job::read(self.config, None).map(|mut job| job.memory(&settings.strategy));
+        let stages = Job::read(self.config, None).map(|job| job.memory(&settings.strategy));
         // meshes and sizes that are not planned are held to what the graph is known to keep
         let least = |w| {
             let moments = settings.strategy.in_flight(w, settings.in_flight);

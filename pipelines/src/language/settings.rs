@@ -92,13 +92,25 @@ struct Layout {
 }
 
 /// Whether keys and values of other workers are fetched again on the way back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Regather {
+pub(crate) enum Regather {
     /// Those that go around are, and those that were gathered are kept.
+    #[default]
     Auto,
     Always,
     Never,
+}
+
+impl Regather {
+    /// The same mesh, with what was asked for.
+    pub(crate) fn of(self, strategy: Strategy) -> Strategy {
+        match self {
+            Regather::Auto => strategy,
+            Regather::Always => strategy.regathering(true),
+            Regather::Never => strategy.regathering(false),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -173,11 +185,7 @@ impl Settings {
         let raw: Raw = config.read()?;
         let strategy = strategy(config, &raw.layout.mesh, fabric)?;
         let strategy = strategy.recomputing(raw.layout.recompute);
-        let strategy = match raw.layout.regather {
-            Regather::Auto => strategy,
-            Regather::Always => strategy.regathering(true),
-            Regather::Never => strategy.regathering(false),
-        };
+        let strategy = raw.layout.regather.of(strategy);
         let strategy = match raw.layout.offload.as_str() {
             "" => strategy,
             directory => strategy.offloading(directory),

@@ -1,15 +1,15 @@
 //! What is asked: a model and a step, read from the configuration of a pipeline.
 
-use advect_operators::transformer::{Activation, Norm, Positions, Role, Strategy, Zero};
+use advect_operators::transformer::{Activation, Context, Norm, Positions, Role, Strategy, Zero};
 use serde::Deserialize;
 
 use super::memory::{self, Memory};
 use super::model::Gpt;
 use super::recipes::{PUBLISHED, Published};
-use super::run::{Axes, Axis, Policy, Precision, Recompute, Run, Schedule, TENSOR_FIRST};
+use super::run::{Axes, Axis, Keys, Policy, Precision, Recompute, Run, Schedule, TENSOR_FIRST};
 use crate::config::{Config, Origin};
 use crate::error::{PipelineError, Result};
-use crate::language::settings::Alphabet;
+use crate::language::settings::{Alphabet, Regather};
 
 /// Sequences of a step at most: a schedule is simulated micro-batch by micro-batch.
 const MOST_SAMPLES: usize = 1 << 16;
@@ -44,6 +44,8 @@ struct Layout {
     mesh: String,
     #[serde(default)]
     recompute: bool,
+    #[serde(default)]
+    regather: Regather,
 }
 
 #[derive(Debug, Deserialize)]
@@ -158,6 +160,7 @@ impl Job {
         if layout.mesh != "auto" {
             let wrong = |why: String| config.wrong("layout.mesh", why);
             let strategy: Strategy = layout.mesh.parse().map_err(|e| wrong(format!("{e}")))?;
+            let strategy = layout.regather.of(strategy);
             let recompute = match (layout.recompute, job.policy) {
                 (false, Policy::Advect) => Recompute::None,
                 _ => Recompute::Full,
@@ -172,7 +175,7 @@ impl Job {
     ///
     /// # Errors
     /// If such a mesh is not planned.
-    pub fn memory(&mut self, strategy: &Strategy) -> Result<Vec<Memory>, String> {
+    pub fn memory(&self, strategy: &Strategy) -> Result<Vec<Memory>, String> {
         let recompute = match strategy.recomputes() {
             true => Recompute::Full,
             false => Recompute::None,
@@ -238,7 +241,7 @@ impl Job {
     }
 
     /// The configuration of `strategy`.
-    fn on(&mut self, strategy: &Strategy, recompute: Recompute) -> Result<Run, String> {
+    fn on(&self, strategy: &Strategy, recompute: Recompute) -> Result<Run, String> {
         let sizes = strategy.mesh().sizes().iter().map(|size| *size as f64);
         if sizes.product::<f64>() > MOST_WORKERS as f64 {
             return Err(format!(
@@ -251,7 +254,7 @@ impl Job {
             data: 1,
             context: 1,
         };
-        let (mut zero, mut sequence, mut seen) = (None, None, Vec::new());
+        let (mut zero, mut sequence, mut keys, mut seen) = (None, None, None, Vec::new());
         let pairs = strategy.roles().iter().zip(strategy.mesh().sizes());
         for (role, &size) in pairs.filter(|(_, size)| **size > 1) {
             let differs = |value: &mut Option<u8>, now: u8| {
@@ -261,7 +264,17 @@ impl Job {
                 Role::Data => (&mut axes.data, Axis::Data),
                 Role::Sharded(_) => (&mut axes.data, Axis::Data),
                 Role::Tensor | Role::Sequence => (&mut axes.tensor, Axis::Tensor),
-                Role::Context(_) => (&mut axes.context, Axis::Context),
+                Role::Context(come) => {
+                    let again = strategy.regathers(matches!(come, Context::Ring(_)));
+                    let now = Keys { come: *come, again };
+                    if keys.replace(now).is_some_and(|before| before != now) {
+                        return Err(format!(
+                            "has `{role}` beside another role of its kind, which is not planned; make both \
+                             axes `{role}`"
+                        ));
+                    }
+                    (&mut axes.context, Axis::Context)
+                }
                 Role::Stage => (&mut axes.pipeline, Axis::Pipeline),
             };
             *extent = extent.saturating_mul(size);
@@ -288,15 +301,6 @@ impl Job {
                 }
                 seen.push(axis);
             }
-            if role.to_string() == "context-heads" {
-                let note =
-                    "context-heads is planned as context-gather: as much memory, other messages";
-                self.notes.push(note.to_owned());
-            }
-        }
-        if zero.is_some_and(|zero| zero > 0) && axes.context > 1 {
-            let note = "ZeRO is planned over replicas and context ranks; the run shards over replicas alone";
-            self.notes.push(note.to_owned());
         }
         // neighbours first; axes of one worker stand where they do not matter
         let order = match seen.iter().rev().is_sorted() {
@@ -332,6 +336,7 @@ impl Job {
             axes,
             order,
             sequence: sequence == Some(1),
+            keys: keys.unwrap_or(Keys::GATHER),
             schedule: match chunks {
                 0 | 1 => Schedule::OneFOneB,
                 _ if stages == 1 => Schedule::OneFOneB,
@@ -393,6 +398,21 @@ mod tests {
         assert_eq!((run.micro, run.batch), (4, 12));
         let run = given("data 2, context-gather 2, stage 1", &[]);
         assert_eq!((run.axes.context, run.order), (2, TENSOR_FIRST));
+        assert_eq!(run.keys, Keys::GATHER);
+        for (role, regather, keys) in [
+            ("gather", "always", "gather-again"),
+            ("ring", "auto", "ring"),
+            ("zig-zag", "never", "zig-zag-kept"),
+            ("heads", "auto", "heads"),
+        ] {
+            let mesh = format!("context-{role} 2");
+            let run = given(&mesh, &[&format!("layout.regather=\"{regather}\"")]);
+            assert_eq!(run.keys.to_string(), keys);
+            assert!(
+                run.to_string().starts_with(&format!("t1 p1 d1 c2 {keys} ")),
+                "{run}"
+            );
+        }
     }
 
     /// Chunks of layers that go around are pieces of the interleaved schedule, uneven ones a split.
@@ -444,6 +464,10 @@ mod tests {
             (
                 "layout.mesh=\"data 2, zero-1 2\"",
                 "`zero-1` beside another role",
+            ),
+            (
+                "layout.mesh=\"context-ring 2, context-heads 2\"",
+                "`context-heads` beside another role",
             ),
             ("layout.mesh=\"data 2, tensor 2, data 2\"", "`data` twice"),
             (

@@ -4,7 +4,7 @@ use super::error::{PlannerError, Result};
 use super::machine::Machine;
 use super::memory;
 use super::model::Gpt;
-use super::run::{Recompute, Run};
+use super::run::{Keys, Recompute, Run};
 
 /// No sequence is searched beyond this many grains.
 const MOST: usize = 1 << 24;
@@ -99,6 +99,63 @@ pub fn modes(run: &Run) -> Vec<Mode> {
     all
 }
 
+/// A way to share one sequence among all replicas of a configuration, as it is and with layers recomputed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Way {
+    /// What it does.
+    pub name: &'static str,
+    /// The configuration, nothing recomputed and every layer.
+    pub runs: [Run; 2],
+}
+
+/// Ways to share a sequence among the replicas and context ranks of `run`, after what does not: attention that keeps
+/// its scores. Megatron makes them tensor ranks that cut positions between the products; the others are context
+/// ranks. None if there is one replica.
+pub fn ways(run: &Run) -> Vec<Way> {
+    let replicas = run.replicas();
+    if replicas == 1 {
+        return Vec::new();
+    }
+    let with = |name, change: &dyn Fn(&mut Run)| {
+        let runs = [Recompute::None, Recompute::Full].map(|recompute| {
+            let mut run = Run {
+                recompute,
+                flash: true,
+                ..run.clone()
+            };
+            (run.axes.data, run.axes.context) = (1, 1);
+            change(&mut run);
+            run
+        });
+        Way { name, runs }
+    };
+    let tensor = |run: &mut Run| {
+        run.axes.tensor *= replicas;
+        run.sequence = true;
+    };
+    let context = |keys| {
+        move |run: &mut Run| {
+            run.axes.context = replicas;
+            run.keys = keys;
+        }
+    };
+    vec![
+        with("not shared, scores kept (baseline)", &|run| {
+            run.axes.data = replicas;
+            run.flash = false;
+        }),
+        with("Megatron, scores kept (baseline)", &|run| {
+            tensor(run);
+            run.flash = false;
+        }),
+        with("Megatron (baseline)", &tensor),
+        with("keys gathered and kept", &context(Keys::GATHER)),
+        with("keys gathered again", &context(Keys::GATHER_AGAIN)),
+        with("keys around", &context(Keys::RING)),
+        with("heads for positions", &context(Keys::HEADS)),
+    ]
+}
+
 /// Positions that every axis of `run` cuts evenly, about a hundred.
 pub fn grain(run: &Run) -> usize {
     let parts = run.axes.context * if run.sequence { run.axes.tensor } else { 1 };
@@ -171,6 +228,38 @@ mod tests {
             assert!(found > last, "{}: {found} after {last}", mode.name);
             last = found;
         }
+    }
+
+    /// Keys that go around hold a longer sequence than keys that are gathered, these than attention that keeps its
+    /// scores, and what is gathered and kept no longer one than what is gathered again; recomputing layers never
+    /// shortens it.
+    #[test]
+    fn what_goes_around_is_longest() {
+        let machine = Machine::built_in("frontier").unwrap();
+        let mut run = Run {
+            policy: Policy::Advect,
+            ..recipe_22b()
+        };
+        (run.axes.tensor, run.axes.data, run.zero) = (2, 8, 0);
+        let ways = ways(&run);
+        let of = |name: &str| {
+            let way = ways.iter().find(|way| way.name.starts_with(name)).unwrap();
+            let found = way.runs.clone().map(|run| {
+                assert_eq!(run.axes.workers(), 128);
+                longest(&machine, &gpt_22b(), &run, grain(&run)).unwrap()
+            });
+            assert!(found[1] >= found[0], "{name}: {found:?}");
+            found[0]
+        };
+        let dense = of("not shared, scores kept");
+        let [kept, again, around] =
+            ["keys gathered and", "keys gathered again", "keys around"].map(of);
+        assert!(around >= again && again >= kept && kept >= dense && dense > 0);
+        assert!(
+            around > kept + kept / 2 && kept > 4 * dense,
+            "{around} {kept} {dense}"
+        );
+        assert!(of("Megatron, scores kept") <= of("Megatron (baseline)"));
     }
 
     /// A grain that the axes do not divide is refused with its reason.

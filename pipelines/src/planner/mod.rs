@@ -40,6 +40,7 @@
 
 mod ask;
 pub mod calibrate;
+mod context;
 mod dispatch;
 pub mod error;
 mod link;

@@ -3,7 +3,7 @@
 use super::error::Result;
 use super::model::Gpt;
 use super::rejection::Rejection;
-use super::run::{Axis, Recompute, Run, Schedule};
+use super::run::{Axis, Keys, Recompute, Run, Schedule};
 use super::search::Planner;
 use super::time::Estimate;
 
@@ -90,7 +90,7 @@ fn turned(gpt: &Gpt, run: &Run) -> Vec<(String, Run)> {
         }
     }
     for zero in 0..=3 {
-        if zero != run.zero && run.replicas() > 1 {
+        if zero != run.zero && run.sharers() > 1 {
             push(format!("zero {} → {zero}", run.zero), &|r| r.zero = zero);
         }
     }
@@ -131,6 +131,10 @@ fn turned(gpt: &Gpt, run: &Run) -> Vec<(String, Run)> {
         push(format!("sequence {}", flip(run.sequence)), &|r| {
             r.sequence = !r.sequence
         });
+    }
+    let others = Keys::ALL.into_iter().filter(|keys| *keys != run.keys);
+    for keys in others.filter(|_| run.axes.context > 1) {
+        push(format!("keys {} → {keys}", run.keys), &|r| r.keys = keys);
     }
     if let Some(split) = lighter(gpt, run) {
         push("a layer from the last stage to another".to_owned(), &|r| {

@@ -8,7 +8,7 @@
 use super::machine::Machine;
 use super::model::{Gpt, Part};
 use super::network::{Group, Network};
-use super::run::{Axis, Recompute, Run};
+use super::run::{Axis, Policy, Recompute, Run};
 use super::simulate::{Cost, Limit, Pipeline, Priority};
 
 /// Nanoseconds of a second: the unit of simulated time.
@@ -62,6 +62,33 @@ pub(super) struct Pass {
     pub(super) compute: f64,
 }
 
+/// Messages of a collective.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Sent {
+    /// Bytes that a device sends.
+    pub(super) bytes: f64,
+    /// Seconds.
+    pub(super) seconds: f64,
+}
+
+impl Sent {
+    /// A gather of `bytes` of all.
+    fn gather(group: &Group, bytes: f64) -> Self {
+        Sent {
+            bytes: group.gather_bytes(bytes),
+            seconds: group.gather(bytes),
+        }
+    }
+
+    /// Both, one after the other.
+    fn and(self, other: Self) -> Self {
+        Sent {
+            bytes: self.bytes + other.bytes,
+            seconds: self.seconds + other.seconds,
+        }
+    }
+}
+
 /// A model, a run and a machine.
 #[derive(Debug, Clone)]
 pub(super) struct Setup<'a> {
@@ -72,8 +99,13 @@ pub(super) struct Setup<'a> {
     pub(super) micro: usize,
     pub(super) tensor: Group,
     pub(super) context: Group,
-    /// Workers that share a gradient.
+    /// Workers that share a gradient, those of them that a replica's state is cut over, and those with the
+    /// same piece.
     pub(super) replicas: Group,
+    pub(super) sharers: Group,
+    pub(super) copies: Group,
+    /// Workers that share the gradient of positions.
+    pub(super) beside: Group,
     /// From every rank to the next, and from the last to the first.
     pub(super) hops: Vec<Group>,
     /// The axis whose messages take no time.
@@ -84,6 +116,15 @@ impl<'a> Setup<'a> {
     pub(super) fn new(machine: &'a Machine, gpt: &'a Gpt, run: &'a Run, micro: usize) -> Self {
         let network = Network::new(machine, run.axes, run.order);
         let p = run.axes.pipeline;
+        let both = [Axis::Data, Axis::Context];
+        let (sharers, copies): (&[Axis], &[Axis]) = match run.policy {
+            Policy::Advect => (&both[..1], &both[1..]),
+            _ => (&both, &[]),
+        };
+        let beside = match run.cuts_positions() {
+            true => &both[..1],
+            false => &both[..],
+        };
         Setup {
             machine,
             gpt,
@@ -91,7 +132,10 @@ impl<'a> Setup<'a> {
             micro,
             tensor: network.group(&[Axis::Tensor]),
             context: network.group(&[Axis::Context]),
-            replicas: network.group(&[Axis::Data, Axis::Context]),
+            replicas: network.group(&both),
+            sharers: network.group(sharers),
+            copies: network.group(copies),
+            beside: network.group(beside),
             hops: (0..p).map(|i| network.hop(i, (i + 1) % p)).collect(),
             free: None,
         }
@@ -111,12 +155,6 @@ impl<'a> Setup<'a> {
         (self.run.tokens(self.gpt) * self.gpt.width) as f64 * self.run.precision.bytes() as f64
     }
 
-    /// Keys and values of a micro-batch at all positions, bytes.
-    fn keys(&self) -> f64 {
-        let [_, kv] = self.gpt.columns(self.run.axes.tensor);
-        (2 * self.run.micro * self.gpt.sequence * kv) as f64 * self.run.precision.bytes() as f64
-    }
-
     /// Seconds to read and write the scores of one layer once, if attention keeps them.
     fn scores(&self) -> f64 {
         if self.run.flash {
@@ -128,10 +166,47 @@ impl<'a> Setup<'a> {
         scores * self.run.precision.bytes() as f64 / self.machine.memory.bandwidth
     }
 
-    /// Parameters of a virtual stage, bytes.
-    fn weights(&self, part: Part) -> f64 {
-        let n = self.gpt.parameters(part, self.run.axes.tensor, false);
-        n as f64 * self.run.learned() as f64
+    /// What a gather of the parameters of `part` from the pieces that are stored takes, or a reduction of their
+    /// gradients to these; nothing if they are whole. `positions_too` as in [`Gpt::parameters`].
+    pub(super) fn gathered(&self, part: Part, positions_too: bool) -> Sent {
+        match self.run.sharding() {
+            0 => Sent::default(),
+            _ => {
+                let [rest, positions] = self.weights(part, positions_too);
+                Sent::gather(&self.sharers, rest + positions)
+            }
+        }
+    }
+
+    /// What it takes to sum the gradients of `part` as they are stored over all that have the same.
+    pub(super) fn summed(&self, part: Part, positions_too: bool) -> Sent {
+        let [rest, positions] = self.weights(part, positions_too);
+        let once = match self.run.sharding() {
+            0 if self.beside == self.replicas => Sent::gather(&self.replicas, rest + positions),
+            0 => Sent::gather(&self.replicas, rest).and(Sent::gather(&self.beside, positions)),
+            _ => {
+                let others = if self.beside == self.replicas {
+                    positions
+                } else {
+                    0.0
+                };
+                let pieces = self.sharers.members as f64;
+                Sent::gather(&self.copies, (rest + others) / pieces)
+            }
+        };
+        once.and(once)
+    }
+
+    /// Parameters of `part` on a worker, bytes: all but positions, and these.
+    fn weights(&self, part: Part, positions_too: bool) -> [f64; 2] {
+        let (gpt, run) = (self.gpt, self.run);
+        let all = gpt.parameters(part, run.axes.tensor, positions_too) as f64;
+        let positions = match part.first {
+            true => (gpt.sequence * gpt.width) as f64,
+            false => 0.0,
+        };
+        let stored = positions / run.pieces_of_positions() as f64;
+        [all - positions, stored].map(|n| n * run.learned() as f64)
     }
 
     /// Reductions of the residual stream over tensor ranks: forward, backward.
@@ -155,14 +230,18 @@ impl<'a> Setup<'a> {
         let flops = self
             .gpt
             .forward(part, run.tokens(self.gpt), run.axes.tensor);
-        let once = (flops.linear + flops.attention + flops.head) / rate;
+        let layers = part.layers as f64;
+        let across = self.across(flops.attention / rate / layers.max(1.0));
+        let attention = flops.attention / rate + layers * across.uneven;
+        let (linear, head) = (flops.linear / rate, flops.head / rate);
+        let once = linear + attention + head;
         let again = match run.recompute {
-            Recompute::Full => (flops.linear + flops.attention) / rate,
+            Recompute::Full => linear + attention,
             Recompute::None => 0.0,
         };
-        let weight = (flops.linear + flops.head) / rate;
+        let weight = linear + head;
         // queries and keys have two gradients each, and no weights
-        let input = (flops.linear + 2.0 * flops.attention + flops.head) / rate;
+        let input = linear + 2.0 * attention + head;
         let touch = part.layers as f64 * self.scores();
         let again = match run.recompute {
             Recompute::Full => again + FORWARD * touch,
@@ -183,16 +262,14 @@ impl<'a> Setup<'a> {
 
         let [forward, backward] = self.reductions(part);
         let reduce = self.unless(Axis::Tensor, self.tensor.all_reduce(self.residual()));
-        let layers = part.layers as f64;
-        let keys = self.unless(Axis::Context, layers * self.context.gather(self.keys()));
         let mut pass = Pass {
-            forward: once + forward * reduce + keys,
-            backward: input + backward * reduce + 2.0 * keys,
+            forward: once + forward * reduce + layers * across.messages[0],
+            backward: input + backward * reduce + layers * across.messages[1],
             weight,
             compute,
         };
         // gathers and reductions over replicas run beside the arithmetic, and show what is longer
-        let all = self.unless(Axis::Data, self.replicas.gather(self.weights(part)));
+        let all = self.unless(Axis::Data, self.gathered(part, false).seconds);
         let beyond = |seconds: f64, beside: f64| (seconds - beside).max(0.0);
         if run.sharding() == 3 {
             pass.forward += beyond(all, once);
@@ -227,13 +304,14 @@ impl<'a> Setup<'a> {
                 wire.tensor += m * piped * once;
             }
             let layers = part.layers as f64;
-            wire.context += m * 3.0 * layers * self.context.gather_bytes(self.keys());
-            let all = self.replicas.gather_bytes(self.weights(part));
-            wire.data += match run.sharding() {
-                0 | 1 => 2.0 * all,
-                2 => (m + 1.0) * all,
-                _ => 3.0 * m * all,
-            };
+            wire.context += m * layers * self.context_bytes();
+            let all = self.gathered(part, false).bytes;
+            wire.data += self.summed(part, false).bytes
+                + match run.sharding() {
+                    0 | 1 => 2.0 * all,
+                    2 => (m + 1.0) * all,
+                    _ => 3.0 * m * all,
+                };
         }
         wire
     }

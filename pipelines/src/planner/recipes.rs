@@ -5,7 +5,7 @@
 //! nowhere stated: the pairing is the usual one.
 
 use super::model::Gpt;
-use super::run::{Axes, Policy, Precision, Recompute, Run, Schedule, TENSOR_FIRST};
+use super::run::{Axes, Keys, Policy, Precision, Recompute, Run, Schedule, TENSOR_FIRST};
 
 /// 22B.
 pub fn gpt_22b() -> Gpt {
@@ -45,6 +45,7 @@ pub fn scripted(tensor: usize, pipeline: usize, data: usize, zero: u8, batch: us
         },
         order: TENSOR_FIRST,
         sequence: false,
+        keys: Keys::GATHER,
         schedule: Schedule::OneFOneB,
         split: None,
         zero,

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::error::{PlannerError, Result};
-use super::longest::Mode;
+use super::longest::{Mode, Way};
 use super::machine::Machine;
 use super::memory::{Memory, fit, stages};
 use super::model::Gpt;
@@ -299,6 +299,24 @@ pub fn longest(all: &[(Mode, usize)]) -> String {
             n => n.to_string(),
         };
         table.row(vec![mode.name.clone(), longest, mode.run.to_string()]);
+    }
+    table.render()
+}
+
+/// The longest sequence of every way, with all layers kept and with all recomputed.
+pub fn ways(all: &[(Way, [usize; 2])]) -> String {
+    let mut table = Table::new(&["way", "layers kept", "recomputed", "configuration"]).text_last();
+    for (way, positions) in all {
+        let [kept, again] = positions.map(|n| match n {
+            0 => "none".to_owned(),
+            n => n.to_string(),
+        });
+        table.row(vec![
+            way.name.to_owned(),
+            kept,
+            again,
+            way.runs[1].to_string(),
+        ]);
     }
     table.render()
 }

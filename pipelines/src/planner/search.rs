@@ -9,7 +9,7 @@ use super::machine::Machine;
 use super::memory;
 use super::model::Gpt;
 use super::rejection::Rejection;
-use super::run::{Axes, Axis, Policy, Precision, Recompute, Run, Schedule, TENSOR_FIRST};
+use super::run::{Axes, Axis, Keys, Policy, Precision, Recompute, Run, Schedule, TENSOR_FIRST};
 use super::time::{Cache, Estimate, estimate_with};
 
 /// What is tried. Meshes are all that the workers factor into.
@@ -106,6 +106,7 @@ impl Space {
             axes,
             order: TENSOR_FIRST,
             sequence: false,
+            keys: Keys::GATHER,
             schedule: Schedule::OneFOneB,
             split: None,
             zero: self.zero.first().copied().unwrap_or(0),
@@ -127,7 +128,7 @@ impl Space {
         runs = vary(
             runs,
             &self.zero,
-            |r| r.replicas() > 1,
+            |r| r.sharers() > 1,
             |r, zero| r.zero = zero,
         );
         runs = vary(runs, &self.micro, |_| true, |r, micro| r.micro = micro);

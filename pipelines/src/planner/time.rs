@@ -203,20 +203,21 @@ pub(super) fn step(setup: &Setup<'_>, cache: &mut Cache) -> Result<(f64, Outcome
 fn tail(setup: &Setup<'_>, i: usize) -> [f64; 2] {
     let run = setup.run;
     let e = run.learned() as f64;
-    let deepspeed = run.policy == Policy::Deepspeed;
+    let deepspeed = run.policy != Policy::Advect;
     let part = run.rank(setup.gpt, i);
     let n = setup.gpt.parameters(part, run.axes.tensor, deepspeed) as f64;
-    let all = setup.unless(Axis::Data, setup.replicas.gather(e * n));
+    let of = |seconds| setup.unless(Axis::Data, seconds);
+    let all = of(setup.gathered(part, deepspeed).seconds);
+    let sum = of(setup.summed(part, deepspeed).seconds);
     let (reduce, gather) = match run.sharding() {
-        0 => (2.0 * all, 0.0),
-        1 => (all, all),
-        2 => (0.0, all),
-        _ => (0.0, 0.0),
+        0 => (sum, 0.0),
+        1 => (all + sum, all),
+        2 => (sum, all),
+        _ => (sum, 0.0),
     };
-    let own = if run.sharding() == 0 {
-        n
-    } else {
-        n / run.replicas() as f64
+    let own = match run.sharding() {
+        0 => n,
+        _ => n / run.sharers() as f64,
     };
     // AdamW reads gradient, parameter and both moments, and writes all but the gradient; with a
     // copy in single precision the parameter is only written

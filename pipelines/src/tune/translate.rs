@@ -1,7 +1,9 @@
 //! A configuration of the planner as the settings with which `language` runs it.
 
+use advect_operators::transformer::Role;
+
 use crate::planner::model::Gpt;
-use crate::planner::run::{Recompute, Run, Schedule};
+use crate::planner::run::{Keys, Recompute, Run, Schedule};
 
 /// A key of the configuration and its value in TOML.
 pub type Setting = (&'static str, String);
@@ -9,6 +11,11 @@ pub type Setting = (&'static str, String);
 /// Settings with which `language` runs `run`: the mesh, the order of work, the micro-batch, and what is
 /// recomputed. The batch of a step stays what it is.
 pub fn settings(run: &Run, gpt: &Gpt) -> Vec<Setting> {
+    let regather = match run.keys {
+        keys if keys == Keys::of(keys.come) => "auto",
+        Keys { again: true, .. } => "always",
+        Keys { again: false, .. } => "never",
+    };
     vec![
         ("layout.mesh", format!("\"{}\"", mesh(run, gpt))),
         ("layout.in_flight", in_flight(run).to_string()),
@@ -20,6 +27,7 @@ pub fn settings(run: &Run, gpt: &Gpt) -> Vec<Setting> {
             "layout.recompute",
             (run.recompute == Recompute::Full).to_string(),
         ),
+        ("layout.regather", format!("\"{regather}\"")),
         ("samples.micro", run.micro.to_string()),
     ]
 }
@@ -35,10 +43,11 @@ fn mesh(run: &Run, gpt: &Gpt) -> String {
         true => "sequence",
         false => "tensor",
     };
+    let context = format!("{} {}", Role::Context(run.keys.come), axes.context);
     let named = [
         (stages(run, gpt), axes.pipeline),
         (format!("{data} {}", axes.data), axes.data),
-        (format!("context-gather {}", axes.context), axes.context),
+        (context, axes.context),
         (format!("{tensor} {}", axes.tensor), axes.tensor),
     ];
     let cut = named.into_iter().filter(|(_, size)| *size > 1);

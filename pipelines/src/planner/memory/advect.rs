@@ -4,8 +4,12 @@
 //! uses of them. While micro-batches are summed, the gradients of one of them wait for their place in the
 //! sum, whose order is fixed: all of them where a worker goes through its layers without a message, and those
 //! of one operator where messages between workers give sums their turn.
+//!
+//! A pass holds most at the loss, in the last feed-forward block, or, where context ranks fetch keys and values, in
+//! the attention before it ([`attend`]).
 
-use super::{Memory, Working, between, columns, keys, layers, residual, share, table};
+use super::attend::{attend, fetched};
+use super::{Memory, Working, between, columns, layers, residual, share, table};
 use crate::planner::model::Gpt;
 use crate::planner::run::{Recompute, Run};
 use crate::planner::simulate::Limit;
@@ -26,7 +30,8 @@ pub(super) fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize) -> Memory {
         (true, 2) if !exchanges => e * n + twice,
         (_, 2) => twice,
         (true, 3) => e * (gpt.width * gpt.hidden.div_ceil(run.axes.tensor)) as u64,
-        (true, _) if !exchanges => gradients + twice,
+        // those of the second begin while the first are the sum
+        (true, _) if !exchanges => twice + if m > 2 { gradients } else { 0 },
         _ => 0,
     };
     let (layers, layer) = (layers(gpt, run, i), between(gpt, run, kept(gpt, run)));
@@ -72,13 +77,20 @@ fn borrows(gpt: &Gpt, run: &Run, i: usize) -> bool {
 }
 
 /// Parameters that rank `i` stores and has gradients of: a tied table is stored at the first, which sends the
-/// last a copy for every step.
+/// last a copy for every step; of the positions, those of the worker.
 fn parameters(gpt: &Gpt, run: &Run, i: usize) -> u64 {
-    let all = gpt.parameters(run.rank(gpt, i), run.axes.tensor, false);
-    match borrows(gpt, run, i) {
-        true => all - table(gpt, run),
-        false => all,
-    }
+    let part = run.rank(gpt, i);
+    let all = gpt.parameters(part, run.axes.tensor, false);
+    let borrowed = match borrows(gpt, run, i) {
+        true => table(gpt, run),
+        false => 0,
+    };
+    let positions = match part.first {
+        true => (gpt.sequence * gpt.width) as u64,
+        false => 0,
+    };
+    let others = positions - positions.div_ceil(run.pieces_of_positions() as u64);
+    all - borrowed - others
 }
 
 /// What one layer keeps for its backward if nothing is recomputed, bytes: inputs of both norms and, gathered
@@ -93,6 +105,7 @@ fn kept(gpt: &Gpt, run: &Run) -> u64 {
     let heads = gpt.heads.div_ceil(run.axes.tensor) as u64;
     let bytes = 2 * stream + 2 * gathered * stream;
     let bytes = bytes + e * (4 * rows + run.tokens(gpt) as u64 * heads);
+    let bytes = bytes.saturating_add(fetched(gpt, run));
     bytes.saturating_add(columns(gpt, run, run.precision.bytes()))
 }
 
@@ -125,7 +138,7 @@ fn working(gpt: &Gpt, run: &Run, i: usize) -> Working {
         true => tokens * (2 * flows * v + 5 * e) + 2 * stream + wide_head,
         false => 0,
     };
-    let mut gathered = keys(gpt, run);
+    let mut gathered = 0;
     if run.sequence {
         gathered += stream;
     }
@@ -138,6 +151,10 @@ fn working(gpt: &Gpt, run: &Run, i: usize) -> Working {
     if borrows(gpt, run, i) {
         gathered += e * table(gpt, run);
     }
+    // of the block after it, what attention goes back through finds gradients and not what was kept
+    let after = e * (begun + gpt.width as u64 + output(gpt, run));
+    let attend = again.saturating_add(after + attend(gpt, run));
+    let layer = layer.max(attend.saturating_sub(kept_after(gpt, run)));
     // the head is done before a layer begins
     match head > layer {
         true => Working {
@@ -151,4 +168,21 @@ fn working(gpt: &Gpt, run: &Run, i: usize) -> Working {
             gathered,
         },
     }
+}
+
+/// Numbers of the map from heads to the residual stream.
+fn output(gpt: &Gpt, run: &Run) -> u64 {
+    let [q, _] = gpt.columns(run.axes.tensor);
+    (q * gpt.width + gpt.width) as u64
+}
+
+/// What the feed-forward block of a layer keeps, bytes.
+fn kept_after(gpt: &Gpt, run: &Run) -> u64 {
+    let gathered = if run.sequence { run.axes.tensor } else { 1 } as u64;
+    let (stream, bytes) = (residual(gpt, run), run.precision.bytes());
+    let rows = stream / (bytes * gpt.width as u64);
+    let f = 2 * gpt.hidden.div_ceil(run.axes.tensor) as u64;
+    (1 + gathered) * stream
+        + 2 * run.precision.learned() * rows
+        + bytes * run.tokens(gpt) as u64 * f
 }

@@ -1,8 +1,10 @@
-//! Memory: what every stage holds at its peak, as this program stores it ([`Policy::Advect`]) and as DeepSpeed
-//! does ([`Policy::Deepspeed`]).
+//! Memory: what every stage holds at its peak, as this program stores it ([`Policy::Advect`]), as DeepSpeed does
+//! ([`Policy::Deepspeed`]), and as three codes did that were measured on long sequences.
 
 mod advect;
+mod attend;
 mod deepspeed;
+mod megatron;
 
 use super::machine::Machine;
 use super::model::Gpt;
@@ -131,6 +133,7 @@ fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize, working: Option<Working>) -> 
     let mut memory = match run.policy {
         Policy::Advect => advect::stage(gpt, run, i, m),
         Policy::Deepspeed => deepspeed::stage(gpt, run, i, m),
+        _ => megatron::stage(gpt, run, i, m),
     };
     memory.working = working.unwrap_or(memory.working);
     memory
@@ -139,7 +142,7 @@ fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize, working: Option<Working>) -> 
 /// `n` numbers of parameters, or the share of a replica from this stage of ZeRO on.
 fn share(run: &Run, from: u8, n: u64) -> u64 {
     match run.sharding() >= from {
-        true => n.div_ceil(run.replicas() as u64),
+        true => n.div_ceil(run.sharers() as u64),
         false => n,
     }
 }

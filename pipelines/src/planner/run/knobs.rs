@@ -194,4 +194,12 @@ pub enum Policy {
     /// Parameters, gradients and both moments of AdamW in the precision of the run, in single precision
     /// beside halves; no dropout.
     Advect,
+    /// Megatron-LM of 2023: gradients in single precision, optimizer on the device, a mask of queries × keys.
+    MegatronLm,
+    /// Megatron-DeepSpeed before its long sequences: the optimizer on the host, the whole table of positions and a
+    /// mask on every device.
+    MegatronDeepspeed,
+    /// Megatron-DeepSpeed with long sequences (Song et al. 2023, *DeepSpeed4Science*): bfloat16 with gradients also
+    /// in single precision, the optimizer on the host, positions cut over tensor ranks, no mask.
+    MegatronDeepspeedLong,
 }

@@ -3,15 +3,18 @@
 //! Everything that follows from something else is a method: $m = B / (d b)$ is nowhere stored, so
 //! no two places can disagree on the size of a step.
 
+mod keys;
 mod knobs;
 
 use std::fmt;
 
+use advect_engine::Deal;
 use serde::{Deserialize, Serialize};
 
 use super::model::{Gpt, Part};
 use super::rejection::Rejection;
 
+pub use keys::Keys;
 pub use knobs::{Axes, Axis, Policy, Precision, Recompute, Schedule, TENSOR_FIRST};
 
 /// A configuration.
@@ -26,6 +29,9 @@ pub struct Run {
     /// Whether tensor ranks cut positions where they do not cut columns: Korthikanti et al. (2022).
     #[serde(default)]
     pub sequence: bool,
+    /// How keys and values come to the queries of context ranks.
+    #[serde(default = "gathered")]
+    pub keys: Keys,
     /// The order of work.
     pub schedule: Schedule,
     /// Layers of the p v virtual stages; even if not given.
@@ -49,6 +55,10 @@ pub struct Run {
 
 fn tensor_first() -> [Axis; 4] {
     TENSOR_FIRST
+}
+
+fn gathered() -> Keys {
+    Keys::GATHER
 }
 
 impl Run {
@@ -77,18 +87,52 @@ impl Run {
         self.axes.data * self.axes.context
     }
 
+    /// Workers that a replica's state is cut over: d, or d c where DeepSpeed cuts it.
+    pub fn sharers(&self) -> usize {
+        match self.policy {
+            Policy::Advect => self.axes.data,
+            _ => self.replicas(),
+        }
+    }
+
+    /// Whether each context rank stores the positions that it works on: where these are contiguous.
+    pub fn cuts_positions(&self) -> bool {
+        self.policy == Policy::Advect && self.keys.deal() == Deal::Blocks
+    }
+
+    /// Pieces that the table of positions is stored in, those of replicas aside.
+    pub fn pieces_of_positions(&self) -> usize {
+        let tensor = match self.policy {
+            Policy::Advect | Policy::MegatronDeepspeedLong if self.sequence => self.axes.tensor,
+            _ => 1,
+        };
+        tensor
+            * if self.cuts_positions() {
+                self.axes.context
+            } else {
+                1
+            }
+    }
+
     /// Bytes of a number of parameters and gradients that travels: DeepSpeed sends halves, this program what is
     /// learned.
     pub fn learned(&self) -> u64 {
         match self.policy {
             Policy::Advect => self.precision.learned(),
-            Policy::Deepspeed => self.precision.bytes(),
+            _ => self.precision.bytes(),
         }
     }
 
     /// The stage of ZeRO that there is something to cut for: 0 with one replica.
     pub fn sharding(&self) -> u8 {
-        if self.replicas() > 1 { self.zero } else { 0 }
+        if self.sharers() > 1 { self.zero } else { 0 }
+    }
+
+    /// Groups of heads on a tensor rank, and on the fullest of its context ranks if these exchange positions for
+    /// heads.
+    pub fn groups_of_ranks(&self, gpt: &Gpt) -> [usize; 2] {
+        let groups = gpt.groups.div_ceil(self.axes.tensor);
+        [groups, groups.div_ceil(self.axes.context)]
     }
 
     /// Positions of a micro-batch on one worker: b s / c.
@@ -194,6 +238,9 @@ impl fmt::Display for Run {
         let mut text = format!("t{tensor} p{pipeline} d{data}");
         if context > 1 {
             text += &format!(" c{context}");
+            if self.keys != Keys::GATHER {
+                text += &format!(" {}", self.keys);
+            }
         }
         text += &format!(" zero-{} b{} {}", self.zero, self.micro, self.schedule);
         if self.recompute == Recompute::None {
@@ -232,14 +279,21 @@ mod tests {
         let run = Run {
             schedule: Schedule::Interleaved(3),
             split: Some(vec![2; 48]),
+            keys: Keys::RING_KEPT,
             ..recipe_175b()
         };
         let text = toml::to_string(&run).unwrap();
-        assert!(text.contains("interleaved-3"), "{text}");
+        for name in ["interleaved-3", "ring-kept"] {
+            assert!(text.contains(name), "{text}");
+        }
         assert_eq!(toml::from_str::<Run>(&text).unwrap(), run);
         let said = toml::from_str::<Run>(&text.replace("micro =", "mikro =")).unwrap_err();
         assert!(said.to_string().contains("mikro"), "{said}");
         assert!("interleaved-1".parse::<Schedule>().is_err());
+        for keys in Keys::ALL {
+            assert_eq!(keys.to_string().parse(), Ok(keys));
+        }
+        assert!("circle".parse::<Keys>().is_err());
     }
 
     /// m follows from B, d and b, and exists only if they divide.

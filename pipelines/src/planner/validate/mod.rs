@@ -1,13 +1,17 @@
 //! Predictions against what was published.
 //!
 //! Memory against a public log of 175B on 128 GCDs of Frontier; throughput against Dash et al.
-//! (2024); the gain of interleaving against the 405B runs of torchtitan; and the four observations
-//! of Dash et al. on how throughput depends on the axes. Every check says what it claims: a row
+//! (2024); the gain of interleaving against the 405B runs of torchtitan; the four observations
+//! of Dash et al. on how throughput depends on the axes; the efficiency of rings of Zhu
+//! (2024); the longest sequences of Song et al. (2023); and LSS against Megatron on Summit, Wang et al. (2023). Every check says what it claims: a row
 //! without a claim is there because a reader should see it.
 
 mod log;
+mod longest;
 mod observations;
+mod ring;
 mod speed;
+mod summit;
 
 use std::fmt;
 
@@ -104,6 +108,9 @@ pub fn checks() -> Result<Vec<Check>> {
     let mut all = log::checks()?;
     all.extend(speed::checks()?);
     all.extend(observations::checks()?);
+    all.extend(ring::checks()?);
+    all.extend(longest::checks()?);
+    all.extend(summit::checks()?);
     Ok(all)
 }
 
