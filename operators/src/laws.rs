@@ -11,7 +11,7 @@ use advect_engine::laws::{Case, Entry};
 use advect_engine::{Edge, Monoid, Overlap, Placement, Result};
 
 use crate::OperatorError;
-use crate::loss::{Count, CrossEntropy, MeanSquare, SquareError, VocabularyPartial};
+use crate::loss::{Count, CrossEntropy, Hits, MeanSquare, SquareError, VocabularyPartial};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
 use crate::network::{
     Add, Between, Bias, Convolution, Dropout, Embedding, Gated, LayerNorm, Linear, Pointwise,
@@ -318,8 +318,16 @@ fn language() -> Result<Vec<Entry>> {
         .on_line([S0])
         .on_line([SAME])
         .on_plane([[S0, S1]])?;
+    let hits = Case::new("Hits", Hits)
+        .input(&[4, 3, 5], -1.0..1.0)
+        .integer_input(&[4, 3], -1..5)
+        .on_line([S0, S0])
+        .on_line([S1, S1])
+        .on_line([SAME, SAME])
+        .on_plane([[S0, S1], [S0, S1]])?;
     Ok(vec![
         entry(&["Count"], vec![count]),
+        entry(&["Hits"], vec![hits]),
         entry(&["Embedding"], vec![embedding]),
         entry(&["VocabularyPartial"], vec![vocabulary]),
         entry(&["CrossEntropy"], vec![entropy]),

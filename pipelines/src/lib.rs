@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`assimilate`](mod@assimilate) | the main job |
+//! | [`fold`] | an Evoformer learns masked letters of sequence alignments |
 //! | [`language`] | a transformer learns the next token of a text |
 //! | [`twin`] | published scores of filters, reproduced |
 //! | [`registry`] | the table of pipelines |
@@ -19,13 +20,16 @@
 //! | [`plot`] | maps and diagrams as PNG |
 
 pub mod assimilate;
+mod batches;
 pub mod bench;
 mod checkpoints;
 pub mod cli;
 pub mod config;
 pub mod data;
 mod error;
+pub mod fold;
 pub mod language;
+mod metrics;
 mod pipeline;
 mod plan;
 pub mod planner;

@@ -2,12 +2,13 @@
 
 use crate::assimilate::Assimilate;
 use crate::error::{PipelineError, Result};
+use crate::fold::Fold;
 use crate::language::Language;
 use crate::pipeline::Pipeline;
 use crate::twin::Twin;
 
 /// All pipelines, in the order in which they are listed.
-pub static PIPELINES: &[&dyn Pipeline] = &[&Assimilate, &Language, &Twin];
+pub static PIPELINES: &[&dyn Pipeline] = &[&Assimilate, &Fold, &Language, &Twin];
 
 /// The pipeline of this name.
 ///

@@ -24,8 +24,8 @@ use advect_connectors::listener::{Listener, ListenerOptions};
 use advect_connectors::netcdf::{NetcdfFile, ReadPath, Slab, isolate};
 use advect_connectors::parquet::ParquetSource;
 use advect_connectors::{
-    ConnectorError, Decoded, Reason, Rejected, RejectedSink, decode_file, observation_schema,
-    read_isd, read_sao,
+    A3mReader, ConnectorError, Decoded, Reason, Rejected, RejectedSink, decode_file,
+    observation_schema, read_isd, read_sao,
 };
 use arrow_array::{RecordBatch, StringArray, TimestampMicrosecondArray};
 
@@ -37,7 +37,7 @@ mod mutate;
 mod seeds;
 
 use mutate::{Random, mutate};
-use seeds::{batch, classic, lines, netcdf4, parquet, reports, stream, table};
+use seeds::{alignment, batch, classic, lines, netcdf4, parquet, reports, stream, table};
 
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
@@ -265,6 +265,32 @@ fn isd() {
     let times: TimestampMicrosecondArray = (0..40).map(time).collect();
     let seed = reports(("time", Arc::new(times)), "air_temperature", 40);
     archive("isd", &seed, |path| read_isd(path));
+}
+
+/// Alignments: one record for each line that begins with `>`, and all rows have the columns of the query.
+#[test]
+fn a3m() {
+    let mut cases = Cases::new();
+    let seeds = [alignment(12), alignment(1), alignment(30)];
+    cases.run("case.a3m", &seeds, |cases, path, bytes| {
+        let (mut rows, mut rejected) = (Vec::new(), Vec::new());
+        for row in A3mReader::open(path).unwrap() {
+            match row {
+                Ok(Ok(row)) => rows.push(row),
+                Ok(Err(bad)) => rejected.push(*bad),
+                Err(error) => return cases.reject_file(&error),
+            }
+        }
+        let columns = rows[0].letters.len();
+        let fits = |r: &advect_connectors::AlignedRow| {
+            r.letters.len() == columns && r.inserted.len() == columns
+        };
+        assert!(rows.iter().all(fits));
+        let heads = bytes.split(|&b| b == b'\n').filter(|l| l.starts_with(b">"));
+        assert_eq!(rows.len() + rejected.len(), heads.count());
+        cases.take(rows.len(), &rejected);
+    });
+    cases.finish("a3m");
 }
 
 /// Everything that can be asked of a file of arrays: an answer of the right length, or an error.

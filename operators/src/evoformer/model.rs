@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::stack::{Places, Streams};
 use super::{FirstRowEmbedding, PairEmbedding};
-use crate::loss::{Count, CrossEntropy, VocabularyPartial};
+use crate::loss::{Count, CrossEntropy, Hits, VocabularyPartial};
 use crate::network::{Add, Dropout, Embedding, Scale};
 use crate::training::{Initial, Trainable};
 use crate::transformer::blocks::{DEVIATION, positive};
@@ -25,6 +25,13 @@ pub struct Evoformer {
     pub sequences: usize,
     /// l, positions.
     pub length: usize,
+    /// f, numbers that come beside each letter, such as the profile of its column (`msa_feat` of `AlphaFold`);
+    /// 0 if none do.
+    #[serde(default)]
+    pub features: usize,
+    /// Whether logits of the letters are given that the model adds to.
+    #[serde(default)]
+    pub prior: bool,
     /// Number of blocks.
     pub blocks: usize,
     /// Width of the stream of the alignment (c_m; 256 in `AlphaFold`).
@@ -60,7 +67,8 @@ impl Evoformer {
     ///
     /// Inputs are `tokens` `[samples, s, l]` (`I64`, up to `alphabet`, which stands for masked), `targets`
     /// `[samples, s, l]` (`I64`; a negative target is none), and with bins `distances` `[samples, l, l]` (`I64`, the
-    /// bin; negative: none). Outputs are `loss`, in nats, summed, and `count`, the number of targets; with bins `loss`
+    /// bin; negative: none), with features `features` `[samples, s, l, f]`, and with a prior `prior`
+    /// `[samples, s, l, alphabet]`, both of `dtype`. Outputs are `loss`, in nats, summed, and `count`, the number of targets; with bins `loss`
     /// is the sum of `letters.loss` and, times its weight, `distances.loss`, which has `distances.count` terms. With
     /// `BF16` what flows is rounded ([`Mixed`](advect_engine::graph::Mixed)), and parameters and loss are `F32`.
     ///
@@ -69,8 +77,13 @@ impl Evoformer {
     pub fn train(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         self.check()?;
         let mut build = Build::new(strategy, dtype, self.style());
-        let streams = self.streams(samples, &mut build)?;
-        let logits = self.letters(&mut build, streams.alignment)?;
+        let streams = self.streams(samples, dtype, &mut build)?;
+        let logits = self.letters(
+            &mut build,
+            [samples, self.sequences, self.length],
+            dtype,
+            streams.alignment,
+        )?;
         let finished = Places {
             tensor: split(1),
             ..Places::ALIGNMENT
@@ -108,8 +121,13 @@ impl Evoformer {
     pub fn infer(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         self.check()?;
         let mut build = Build::new(strategy, dtype, self.style().evaluated());
-        let streams = self.streams(samples, &mut build)?;
-        let logits = self.letters(&mut build, streams.alignment)?;
+        let streams = self.streams(samples, dtype, &mut build)?;
+        let logits = self.letters(
+            &mut build,
+            [samples, self.sequences, self.length],
+            dtype,
+            streams.alignment,
+        )?;
         build.graph.output("logits", logits)?;
         if self.bins > 0 {
             let layout = Places::all(split(1)).layout(&build);
@@ -119,8 +137,45 @@ impl Evoformer {
         build.finish()
     }
 
+    /// The graph of how many masked letters are recovered: inputs as those of [`Evoformer::train`] but `distances`;
+    /// `loss` is the number of targets that are the likeliest letter, so that its mean is the recovery. Parameters
+    /// are named as in [`Evoformer::train`], and what flows is not rounded.
+    ///
+    /// # Errors
+    /// If an extent is 0.
+    pub fn recovery(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
+        self.check()?;
+        let dtype = match dtype {
+            DType::BF16 => DType::F32,
+            dtype => dtype,
+        };
+        let mut build = Build::new(strategy, dtype, self.style().evaluated());
+        let letters = Evoformer {
+            bins: 0,
+            ..self.clone()
+        };
+        let streams = letters.streams(samples, dtype, &mut build)?;
+        let shape = [samples, self.sequences, self.length];
+        let logits = self.letters(&mut build, shape, dtype, streams.alignment)?;
+        let finished = Places {
+            tensor: split(1),
+            ..Places::ALIGNMENT
+        };
+        let layout = finished.layout(&build);
+        let spec = Spec::new(shape, DType::I64, layout.clone());
+        let targets = build.graph.input("targets", spec)?;
+        let logits = build.graph.relayout(logits, &layout)?;
+        let hits = build
+            .graph
+            .apply("letters.hits", Hits, &[logits, targets])?;
+        let count = build.graph.apply("letters.targets", Count, &[targets])?;
+        build.graph.output("loss", hits)?;
+        build.graph.output("count", count)?;
+        build.finish()
+    }
+
     /// First streams, and through all blocks.
-    fn streams(&self, samples: usize, build: &mut Build<'_>) -> Result<Streams> {
+    fn streams(&self, samples: usize, dtype: DType, build: &mut Build<'_>) -> Result<Streams> {
         let start = Initial::Normal {
             deviation: DEVIATION,
         };
@@ -133,6 +188,12 @@ impl Evoformer {
         let shape = [letters, self.alignment];
         let table = build.parameter("tokens.weight", &shape, None, start, tokens)?;
         let alignment = build.with("tokens.rows", Embedding, tokens, &[table])?;
+        let alignment = self.beside(
+            build,
+            [samples, self.sequences, self.length],
+            dtype,
+            alignment,
+        )?;
         // of the first row, all of whose positions are the second of a pair, and some the first
         let mut sides = Vec::new();
         let some = Places {
@@ -157,8 +218,12 @@ impl Evoformer {
         for (block, stage) in build.places(self.blocks)?.into_iter().enumerate() {
             streams = go_on(build, stage, streams)?;
             let before = build.graph.made();
+            let given = streams.pairs;
             streams = self.block(build, block, streams)?;
-            build.recompute_all(before, &[streams.alignment, streams.pairs])?;
+            match streams.pairs == given {
+                true => build.recompute(before, streams.alignment)?,
+                false => build.recompute_all(before, &[streams.alignment, streams.pairs])?,
+            }
         }
         let last = build.last();
         go_on(build, last, streams)

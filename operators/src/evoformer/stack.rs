@@ -1,7 +1,7 @@
 //! One block of an Evoformer: algorithm 6 of Jumper et al. (2021), supplement 1.6.
 
 use advect_engine::graph::Value;
-use advect_engine::{Layout, Placement, Result};
+use advect_engine::{DType, Layout, Placement, Result, Spec};
 
 use super::{
     AddTransposed, Along, Edges, Evoformer, EvoformerAttention, OuterProductMean, TriangleProduct,
@@ -228,6 +228,13 @@ impl Evoformer {
             self.alignment,
             [Places::ALIGNMENT, entry],
         )?;
+        // nothing depends on the last pairs where no distances are asked for
+        if self.bins == 0 && block + 1 == self.blocks {
+            return Ok(Streams {
+                alignment: m,
+                pairs: z,
+            });
+        }
         let z = self.multiply_out(build, &name("outer-product"), m, z)?;
         let z = self.triangle(build, &name("triangle-outgoing"), Edges::Outgoing, z)?;
         let z = self.triangle(build, &name("triangle-incoming"), Edges::Incoming, z)?;
@@ -419,12 +426,45 @@ impl Evoformer {
         build.apply("distogram.logits", AddTransposed, &[rows, columns])
     }
 
+    /// The stream of the alignment with what comes beside its letters, if anything does.
+    pub(super) fn beside(
+        &self,
+        build: &mut Build<'_>,
+        [b, s, l]: [usize; 3],
+        dtype: DType,
+        m: Value,
+    ) -> Result<Value> {
+        if self.features == 0 {
+            return Ok(m);
+        }
+        let layout = Places::ALIGNMENT.layout(build);
+        let features = Spec::new([b, s, l, self.features], dtype, layout);
+        let features = build.graph.input("features", features)?;
+        let shape = [self.features, self.alignment];
+        let map = Map::new("features.map", &shape).shifted(0.0);
+        let more = map.whole(build, features)?;
+        build.apply("features.residual", Add, &[m, more])
+    }
+
     /// Logits of the letters, between blocks.
-    pub(super) fn letters(&self, build: &mut Build<'_>, m: Value) -> Result<Value> {
+    pub(super) fn letters(
+        &self,
+        build: &mut Build<'_>,
+        [b, s, l]: [usize; 3],
+        dtype: DType,
+        m: Value,
+    ) -> Result<Value> {
         let m = build.norm("letters.norm", m, self.alignment)?;
         let shape = [self.alignment, self.alphabet];
         let map = Map::new("letters.map", &shape).shifted(0.0);
-        map.whole(build, m)
+        let logits = map.whole(build, m)?;
+        if !self.prior {
+            return Ok(logits);
+        }
+        let layout = Places::ALIGNMENT.layout(build);
+        let prior = Spec::new([b, s, l, self.alphabet], dtype, layout);
+        let prior = build.graph.input("prior", prior)?;
+        build.apply("letters.logits", Add, &[logits, prior])
     }
 
     fn back_deviation(&self) -> f64 {

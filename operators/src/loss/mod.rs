@@ -2,12 +2,14 @@
 
 mod count;
 mod cross_entropy;
+mod hits;
 mod mean_square;
 mod square_error;
 mod vocabulary;
 
 pub use count::Count;
 pub use cross_entropy::CrossEntropy;
+pub use hits::Hits;
 pub use mean_square::MeanSquare;
 pub use square_error::SquareError;
 pub use vocabulary::VocabularyPartial;

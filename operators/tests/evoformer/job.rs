@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use advect_engine::graph::Streams;
 use advect_engine::source::tensors;
-use advect_engine::{DType, Data, EngineError, Fabric, Shard, Tick};
+use advect_engine::{Canonical, DType, Data, EngineError, Fabric, Shard, Tick};
 use advect_operators::evoformer::Evoformer;
 use advect_operators::network::Dropout;
 use advect_operators::training::{Control, Fall, Method, Recipe, Report, Schedule};
@@ -24,6 +24,8 @@ pub(crate) fn model() -> Evoformer {
         alphabet: 22,
         sequences: 5,
         length: 7,
+        features: 3,
+        prior: true,
         blocks: 2,
         alignment: 12,
         pairs: 10,
@@ -59,8 +61,24 @@ fn recipe() -> Recipe {
     }
 }
 
-/// Whole numbers of every input at a step and micro-batch.
-fn input(model: &Evoformer, name: &str, at: usize) -> Data {
+/// Real numbers of a type.
+fn of(dtype: DType, all: &[f64]) -> Data {
+    match dtype {
+        DType::F32 => all.iter().map(|&x| x as f32).collect::<Vec<_>>().into(),
+        DType::BF16 => {
+            let rounded = all.iter().map(|&x| half::bf16::from_f64(x));
+            rounded.collect::<Vec<_>>().into()
+        }
+        DType::Canonical => {
+            let grid = all.iter().map(|&x| Canonical(x).on_grid());
+            grid.collect::<Vec<_>>().into()
+        }
+        _ => all.to_vec().into(),
+    }
+}
+
+/// The numbers of every input at a step and micro-batch.
+fn input(model: &Evoformer, name: &str, at: usize, dtype: DType) -> Data {
     let number = |i: usize, of: usize| {
         let mixed = ((i * 31 + at * 7919) as u64 ^ 0x9e37_79b9).wrapping_mul(0x2545_f491_4f6c_dd1d);
         (mixed >> 33) as i64 % of as i64
@@ -82,6 +100,15 @@ fn input(model: &Evoformer, name: &str, at: usize) -> Data {
         "targets" => {
             let target = |i| if masked(i) { letter(i) } else { -1 };
             (0..letters).map(target).collect::<Vec<_>>().into()
+        }
+        "features" | "prior" => {
+            let width = match name {
+                "prior" => model.alphabet,
+                _ => model.features,
+            };
+            let real = |i| number(i + 70_000, 1000) as f64 / 1000.0 - 0.5;
+            let all: Vec<f64> = (0..letters * width).map(real).collect();
+            of(dtype, &all)
         }
         _ => {
             let pairs = 0..SAMPLES * model.length * model.length;
@@ -119,7 +146,7 @@ pub(crate) fn train(model: &Evoformer, strategy: &Strategy, dtype: DType) -> Lea
                     }
                     let spec = trainable.graph.spec(value);
                     let shards = (0..2 * STEPS).map(|at| {
-                        let whole = input(&model, name, at);
+                        let whole = input(&model, name, at, dtype);
                         let mut pieces = spec.cut(trainable.graph.mesh(), 0, &whole)?;
                         let piece = pieces.swap_remove(scope.index());
                         Ok((Tick::new(at as u64 / 2, at as u64 % 2), piece))

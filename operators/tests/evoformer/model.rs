@@ -108,6 +108,12 @@ fn rounded_and_without_distances() {
         .graph;
     let outputs: Vec<&str> = graph.outputs().map(|(name, _)| name).collect();
     assert_eq!(outputs, ["count", "loss"]);
+    let learned = |mesh| on(&letters, mesh, DType::F64);
+    let alone = learned("data 1");
+    assert!(alone.reports[2].loss < alone.reports[0].loss, "it learns");
+    for mesh in ["context-heads 2", "stage 2"] {
+        near(mesh, &alone, &learned(mesh));
+    }
     let graph = model()
         .infer(1, DType::F32, &strategy)
         .expect("it fits")

@@ -6,11 +6,10 @@ use std::rc::Rc;
 
 use advect_engine::graph::{Spec, Streams};
 use advect_engine::source::Pace;
-use advect_engine::{Batch, EngineError, Graph, Shard, Tick};
-use timely::container::CapacityContainerBuilder;
+use advect_engine::{EngineError, Graph, Shard, Tick};
 use timely::dataflow::Scope;
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+
+use crate::batches::{self, Steps};
 
 /// The inputs of a graph, by the names it has for them.
 pub(crate) const TOKENS: &str = "tokens";
@@ -43,50 +42,21 @@ impl<S: FnMut(u64) -> Vec<Starts> + 'static> Loader<S> {
         let cuts = [TOKENS, TARGETS].map(|name| Cut::new(graph, name, scope.index()));
         let [tokens, targets] = cuts;
         let cuts = [(tokens?, 0), (targets?, 1)];
-        let mut builder = OperatorBuilder::new(name.to_owned(), scope);
-        let wake = scope.activator_for(builder.operator_info().address);
-        let (mut outputs, mut streams) = (Vec::new(), Streams::new());
-        for name in [TOKENS, TARGETS] {
-            let (output, stream) = builder.new_output::<Batch>();
-            outputs.push(OutputBuilder::<_, CapacityContainerBuilder<Batch>>::from(
-                output,
-            ));
-            streams.insert(name.to_owned(), stream);
-        }
-        let pace = pace.clone();
-        builder.build(move |capabilities| {
-            wake.activate();
-            let mut now = Some(capabilities);
-            let mut step = self.begin;
-            for cap in now.iter_mut().flatten() {
-                cap.downgrade(&Tick::new(step, 0));
-            }
-            move |_| {
-                while let Some(capabilities) = &mut now {
-                    if step >= self.end.get() {
-                        now = None;
-                        break;
-                    }
-                    if !pace.ready(&Tick::new(step, 0), &wake) {
-                        break;
-                    }
-                    for (micro, starts) in (0..).zip((self.samples)(step)) {
-                        let time = Tick::new(step, micro);
-                        for ((cut, shift), (output, cap)) in
-                            cuts.iter().zip(outputs.iter_mut().zip(capabilities.iter()))
-                        {
-                            let piece = cut.piece((*self.text).as_ref(), &starts, *shift);
-                            output.activate().session(&cap.delayed(&time)).give(piece);
-                        }
-                    }
-                    step += 1;
-                    for cap in capabilities.iter_mut() {
-                        cap.downgrade(&Tick::new(step, 0));
-                    }
-                }
-            }
-        });
-        Ok(streams)
+        let steps = Steps {
+            begin: self.begin,
+            end: self.end,
+            pace: pace.clone(),
+        };
+        let text = self.text;
+        let names = [TOKENS, TARGETS];
+        Ok(batches::wire(scope, name, &names, steps, move |step| {
+            let pieces = |starts: &Starts| {
+                let piece =
+                    |(cut, shift): &(Cut, usize)| cut.piece((*text).as_ref(), starts, *shift);
+                cuts.iter().map(piece).collect()
+            };
+            (self.samples)(step).iter().map(pieces).collect()
+        }))
     }
 }
 

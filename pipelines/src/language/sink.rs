@@ -1,12 +1,9 @@
 //! Results of `language`, written as they come: metrics, curve, scores, a text.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::Path;
 use std::time::Instant;
 
-use advect_engine::{EngineError, Shard, snapshot};
+use advect_engine::Shard;
 use advect_operators::training::{Evaluation, Report};
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +11,7 @@ use super::job::{Event, Shared};
 use super::sample::Writer;
 use super::weights;
 use crate::error::{PipelineError, Result};
+use crate::metrics::Metrics;
 use crate::pipeline::Run;
 use crate::plot::{Diagram, Mark};
 use crate::progress::Progress;
@@ -69,7 +67,7 @@ struct Scores {
 /// Writers of all results, on the first process.
 pub(crate) struct Sink {
     run: Run,
-    metrics: BufWriter<File>,
+    metrics: Metrics,
     events: Events,
     progress: Progress,
     begun: Instant,
@@ -79,23 +77,6 @@ pub(crate) struct Sink {
     scores: Scores,
     every: u64,
     steps: u64,
-}
-
-/// The metrics of the steps before `begin`, as an earlier run wrote them; a line that was cut is left.
-fn earlier(path: &Path, begin: u64) -> Result<Vec<Metric>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(PipelineError::file("read", path, MEND)(e)),
-    };
-    let all = text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    let before = |metric: &Metric| match metric {
-        Metric::Step { step, .. } | Metric::Validation { step, .. } => *step < begin,
-        Metric::Test { .. } => false,
-    };
-    Ok(all.filter(before).collect())
 }
 
 fn bits(loss: f64) -> f64 {
@@ -109,35 +90,16 @@ impl Sink {
     /// If the system refuses.
     pub(crate) fn create(run: &Run, shared: &Shared) -> Result<Self> {
         let (begin, _) = shared.begun();
-        let path = run.result("metrics.jsonl");
-        let before = match run.resume {
-            true => earlier(&path, begin)?,
-            false => Vec::new(),
-        };
-        // what is known stays whole if the run is killed here
-        let lines: Vec<String> = before
-            .iter()
-            .filter_map(|m| serde_json::to_string(m).ok())
-            .collect();
-        let text = lines
-            .iter()
-            .map(|line| format!("{line}\n"))
-            .collect::<String>();
-        let written = snapshot::whole(&path, |beside| {
-            std::fs::write(beside, text).map_err(|source| EngineError::File {
-                path: beside.display().to_string(),
-                source,
-            })
-        });
-        written.map_err(PipelineError::Engine)?;
-        let file = File::options().append(true).open(&path);
-        let file = file.map_err(PipelineError::file("open", &path, MEND))?;
+        let (metrics, before) = Metrics::open(run, |metric: &Metric| match metric {
+            Metric::Step { step, .. } | Metric::Validation { step, .. } => *step < begin,
+            Metric::Test { .. } => false,
+        })?;
         run.keep_settings()?;
         let (settings, unit) = (&shared.settings, shared.settings.text.alphabet.unit());
         let steps = settings.recipe.schedule.steps;
         let mut sink = Sink {
             run: run.clone(),
-            metrics: BufWriter::new(file),
+            metrics,
             events: Events::create(&run.out).map_err(PipelineError::file(
                 "write events in",
                 &run.out,
@@ -195,13 +157,7 @@ impl Sink {
     }
 
     fn metric(&mut self, metric: &Metric) -> Result<()> {
-        let path = self.run.result("metrics.jsonl");
-        let line = serde_json::to_string(metric).map_err(std::io::Error::from);
-        let written = line.and_then(|line| writeln!(self.metrics, "{line}"));
-        // a reader follows the file
-        written
-            .and_then(|()| self.metrics.flush())
-            .map_err(PipelineError::file("write", &path, MEND))?;
+        self.metrics.write(metric)?;
         let told = match *metric {
             Metric::Step {
                 step,

@@ -25,6 +25,17 @@ pub(crate) fn observations(n: usize) -> Vec<Observation> {
     (0..n).map(one).collect()
 }
 
+/// An alignment of `n` rows with gaps, insertions, and rows of two lines.
+pub(crate) fn alignment(n: usize) -> Vec<u8> {
+    let row = |k: usize| match k % 4 {
+        _ if k == 0 => ">query\nMKVLACDEFGHI\nKLMN\n".to_owned(),
+        1 => format!(">row {k}\n-KVlaLACD--GHI\nKLMN\n"),
+        2 => format!(">row {k}\r\nMKV.LACDEXGHIKLM-\r\n"),
+        _ => format!(">row {k}\nMRVLSCDEFGHIKLMNqq\n"),
+    };
+    (0..n).map(row).collect::<String>().into_bytes()
+}
+
 /// A batch of `n` observations.
 pub(crate) fn batch(n: usize) -> RecordBatch {
     to_batch(&observations(n)).unwrap()

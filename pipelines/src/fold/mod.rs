@@ -1,0 +1,268 @@
+//! `fold`: an Evoformer learns the masked letters of multiple sequence alignments.
+//!
+//! A sample is some rows and columns of an alignment, in which some residues are masked; the model finds them from
+//! the others, and from frequencies of the letters that are visible in the whole alignment. Where a structure is
+//! given, it learns distances of residues, too. What is learned is held against an alignment that it was not
+//! trained on, beside predictors without a model that see the same letters.
+
+mod alignment;
+mod job;
+mod load;
+mod profile;
+mod reference;
+mod sample;
+mod settings;
+mod sink;
+mod structure;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use advect_engine::Fabric;
+use advect_operators::evoformer::Evoformer;
+use advect_operators::network::Dropout;
+use advect_operators::training::Trainable;
+
+use self::alignment::{Alignment, Alignments};
+use self::job::Shared;
+use self::settings::Settings;
+use self::sink::Sink;
+use crate::checkpoints;
+use crate::config::Config;
+use crate::error::{PipelineError, Result};
+use crate::pipeline::{Choice, Pipeline, Preset, Run, Stop};
+use crate::plan::{Plan, bytes};
+use crate::planner::calibrate;
+
+/// The pipeline.
+pub struct Fold;
+
+const PRESETS: &[Preset] = &[
+    Preset {
+        name: "cut",
+        about: "398 sequences of one alignment (embedded)",
+        text: "",
+    },
+    Preset {
+        name: "msa",
+        about: "two alignments, validated on a third (ADVECT_DATA)",
+        text: include_str!("msa.toml"),
+    },
+];
+
+impl Pipeline for Fold {
+    fn name(&self) -> &'static str {
+        "fold"
+    }
+
+    fn about(&self) -> &'static str {
+        "an Evoformer learns masked letters of sequence alignments, on any mesh of workers"
+    }
+
+    fn default_config(&self) -> &'static str {
+        include_str!("default.toml")
+    }
+
+    fn presets(&self) -> &'static [Preset] {
+        PRESETS
+    }
+
+    fn choices(&self) -> &'static [Choice] {
+        &["optimizer"]
+    }
+
+    fn check(&self, config: &Config) -> Result<Vec<String>> {
+        let fabric = Fabric::Threads(settings::workers(config)?);
+        let settings = Settings::read(config, &fabric)?;
+        Ok(found(&shared(config, settings, Stop::default())?))
+    }
+
+    fn plan(&self, config: &Config, fabric: &Fabric) -> Result<Plan> {
+        let settings = Settings::read(config, fabric)?;
+        let trainable = train(&settings, &settings.model)?;
+        let graph = &trainable.graph;
+        let workers = 0..graph.mesh().workers();
+        let most = |of: &dyn Fn(usize) -> usize| workers.clone().map(of).max().unwrap_or(0) as u64;
+        let weights = most(&|w| graph.parameter_bytes(w));
+        let slots = settings.recipe.slots().len() as u64;
+        let title = format!(
+            "fold on {fabric}, {}: {} samples of {} rows and {} columns a step in {} micro-batches",
+            settings.strategy,
+            settings.batching.step(),
+            settings.model.sequences,
+            settings.model.length,
+            settings.batching.accumulation()
+        );
+        let gradients = most(&|w| trainable.gradient_bytes_sent(w).unwrap_or(0));
+        let (there, back) = (
+            most(&|w| graph.bytes_sent(w)),
+            most(&|w| graph.bytes_sent_back(w)),
+        );
+        let state = "the state of the optimizer";
+        let next = "version of the next step";
+        Ok(Plan::new(title)
+            .node("Samples", "rows, columns and profiles of a step", 0)
+            .node("Forward", "the graph, parameters as stored", weights)
+            .node("Backward", "its adjoint, gradients as stored", weights)
+            .node("Tally", "loss, targets, squares of gradients", 0)
+            .node("Update", state, slots * weights)
+            .edge(
+                "Samples",
+                "Forward",
+                "letters, targets, profiles",
+                "pipeline",
+                0,
+            )
+            .edge(
+                "Forward",
+                "Backward",
+                "relayouts there, a micro-batch",
+                "relayout",
+                there,
+            )
+            .edge(
+                "Backward",
+                "Update",
+                "relayouts back, a micro-batch",
+                "relayout",
+                back,
+            )
+            .edge(
+                "Backward",
+                "Tally",
+                "gradients, a step",
+                "relayout",
+                gradients,
+            )
+            .edge(
+                "Tally",
+                "Update",
+                "totals of a step",
+                "Partial(Sum) -> Same",
+                0,
+            )
+            .edge("Update", "Forward", next, "feedback (1, 0)", 0)
+            .note("memory without activations; relayouts of parameters are sent once a step"))
+    }
+
+    fn resumes(&self) -> bool {
+        true
+    }
+
+    fn run(&self, run: &Run) -> Result<()> {
+        let settings = Settings::read(&run.config, &run.fabric)?;
+        let start = checkpoints::begin(run, &settings.checkpoint)?;
+        let mut shared = shared(&run.config, settings, run.stop.clone())?;
+        fits(&run.config, &run.fabric, &shared)?;
+        let steps = shared.settings.recipe.schedule.steps;
+        let done = start.as_ref().map_or(0, |c| c.progress().step);
+        let why = format!("the checkpoint has taken {done}, and this run ends after {steps}");
+        run.config.require("training.steps", done <= steps, &why)?;
+        (shared.start, shared.checkpoints) = (start, checkpoints::directory(run));
+        let shared = Arc::new(shared);
+        let sink = match run.is_first_process() {
+            true => Some(Sink::create(run, &shared)?),
+            false => None,
+        };
+        let sink = Arc::new(Mutex::new((sink, Ok::<(), PipelineError>(()))));
+        let (mine, theirs) = (Arc::clone(&sink), Arc::clone(&shared));
+        let begun = shared.begun();
+        let options = run.observe_from(&format!("{begun:?}"));
+        let outcome = run.fabric.run_with(&options, move |worker, context| {
+            let (mine, stop) = (Arc::clone(&mine), theirs.stop.clone());
+            let speaks = context.index == 0;
+            job::run(worker, context, &theirs, move |event| {
+                let mut held = mine.lock().unwrap_or_else(PoisonError::into_inner);
+                let (sink, written) = &mut *held;
+                let (Some(sink), Ok(()), true) = (sink, &written, speaks) else {
+                    return;
+                };
+                if let Err(e) = sink.hear(event) {
+                    // end in order, then say why
+                    *written = Err(e);
+                    stop.set();
+                }
+            });
+        });
+        let mut held = sink.lock().unwrap_or_else(PoisonError::into_inner);
+        let (sink, written) = (held.0.take(), std::mem::replace(&mut held.1, Ok(())));
+        written?;
+        outcome?;
+        match sink {
+            Some(sink) => sink.finish(&shared),
+            None => Ok(()),
+        }
+    }
+}
+
+fn train(settings: &Settings, model: &Evoformer) -> Result<Trainable> {
+    let samples = settings.batching.moment();
+    Ok(model.train(samples, settings.dtype, &settings.strategy)?)
+}
+
+fn shared(config: &Config, settings: Settings, stop: Stop) -> Result<Shared> {
+    let alignments = Alignments::read(config, &settings.files)?;
+    let evaluated = match settings.model.dropout.rate {
+        0.0 => None,
+        _ => {
+            let whole = Evoformer {
+                dropout: Dropout::NONE,
+                ..settings.model.clone()
+            };
+            Some(train(&settings, &whole)?)
+        }
+    };
+    let samples = settings.batching.moment();
+    let (dtype, strategy) = (settings.dtype, &settings.strategy);
+    Ok(Shared {
+        trainable: train(&settings, &settings.model)?,
+        evaluated,
+        recovery: settings.model.recovery(samples, dtype, strategy)?,
+        settings,
+        alignments,
+        stop,
+        start: None,
+        checkpoints: PathBuf::new(),
+    })
+}
+
+/// What was read, a line each.
+fn found(shared: &Shared) -> Vec<String> {
+    let alignments = &shared.alignments;
+    let line = |what: &str, alignment: &Alignment| {
+        format!(
+            "{what} {}: {} rows, {:.0} effective, of {} columns",
+            alignment.name,
+            alignment.rows(),
+            alignment.effective(),
+            alignment.columns
+        )
+    };
+    let train = alignments.train.iter().map(|a| line("train on", a));
+    let held_out = alignments.held_out.iter().map(|a| line("validate on", a));
+    let mut lines: Vec<String> = train.chain(held_out).collect();
+    if !alignments.rejected.is_empty() {
+        lines.push(format!("{} rows rejected", alignments.rejected.len()));
+    }
+    lines
+}
+
+/// Ends a run that does not fit into the memory of this machine before it takes any: parameters, gradients and the
+/// state of the optimizer as they are stored, and what micro-batches in work keep for the adjoint.
+fn fits(config: &Config, fabric: &Fabric, shared: &Shared) -> Result<()> {
+    let (settings, graph) = (&shared.settings, &shared.trainable.graph);
+    let copies = 2.0 + settings.recipe.slots().len() as f64;
+    let of = |worker: usize| {
+        let moments = settings.strategy.in_flight(worker, settings.in_flight) as f64;
+        copies * graph.parameter_bytes(worker) as f64 + moments * graph.bytes_kept(worker) as f64
+    };
+    let needs: f64 = fabric.local().map(of).sum();
+    let memory = calibrate::memory().unwrap_or(f64::INFINITY);
+    let why = format!(
+        "needs {} on this process, and the machine has {}; cut samples (context-heads, context-gather) over more \
+         machines, or take fewer model.sequences, a smaller model.length or samples.micro, or layout.recompute",
+        bytes(needs as u64),
+        bytes(memory as u64)
+    );
+    Ok(config.require("layout.mesh", needs <= memory, &why)?)
+}
