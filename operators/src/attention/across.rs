@@ -80,17 +80,8 @@ impl Across {
     ) -> Result<Value> {
         let q = graph.relayout(q, &self.queries)?;
         let here = graph.relayout(kv, &self.keys)?;
-        let place = |axis: &usize| graph.mesh().sizes().get(*axis).copied();
-        match self.around.as_ref().map(|axis| (*axis, place(axis))) {
-            None => {}
-            Some(_) if !self.flash => {
-                let why = "keys go around where scores are not kept; take flash attention";
-                return refuse(name, why);
-            }
-            Some((axis, Some(of))) => {
-                return self.turns(graph, name, [q, here], bounds, (axis, of));
-            }
-            Some((axis, None)) => return refuse(name, format!("the mesh has no axis {axis}")),
+        if let Some(axis) = self.around {
+            return self.turns(graph, name, [q, here], bounds, axis);
         }
         let inputs: Vec<Value> = [q, here].into_iter().chain(bounds).collect();
         let operator = match self.flash {
@@ -110,9 +101,17 @@ impl Across {
         name: &str,
         [q, mut here]: [Value; 2],
         bounds: Option<Value>,
-        (axis, of): (usize, usize),
+        axis: usize,
     ) -> Result<Value> {
-        let deal = graph.mesh().deals()[axis];
+        let mesh = graph.mesh();
+        let (Some(&of), Some(&deal)) = (mesh.sizes().get(axis), mesh.deals().get(axis)) else {
+            return refuse(name, format!("the mesh has no axis {axis}"));
+        };
+        if !self.flash {
+            let why = "attention that keeps its scores cannot go around; gather keys or exchange heads for \
+                       positions, or take flash attention";
+            return refuse(name, why);
+        }
         let (mut rows, mut pieces): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
         for by in 0..of {
             if by > 0 {
