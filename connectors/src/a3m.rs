@@ -184,6 +184,9 @@ impl A3mReader {
         let name = String::from_utf8_lossy(&record.name).trim().to_owned();
         // predicted or observed secondary structure, as HH-suite writes it before the query
         if name.starts_with("ss_") || name.starts_with("aa_") {
+            if let (State::Ended, None) = (&self.state, self.columns) {
+                return Err(self.format("it has annotations and no query".to_owned()));
+            }
             let detail = format!("`{name}` is an annotation and no sequence");
             return rejected(&record.raw, Reason::Schema, detail);
         }
@@ -268,7 +271,6 @@ impl Iterator for A3mReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         if let State::Ended = self.state {
-            // after the last row: a file of annotations only has no query
             return None;
         }
         let judged = match self.record() {
@@ -355,6 +357,7 @@ mod tests {
             (b">q\n>two\nACDE", "query at line 1 has no column"),
             (b"\n>q\nAC\0DE\n>two\nACDE", "line 3 holds '\\x00'"),
             (b">q\nabc...\n", "no column"),
+            (b">ss_pred\nHHCC\n", "annotations and no query"),
         ] {
             let error = read(bytes).expect_err(says).to_string();
             for part in [says, "dir/some.a3m", "first row"] {

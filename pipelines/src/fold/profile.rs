@@ -15,8 +15,8 @@ use super::sample::{Extents, Sample};
 /// Residues, as frequencies or their logarithms.
 pub(crate) type Residues = [f64; RESIDUES];
 
-/// τ of the neighbours that are nearest and of more of them: with the first, what is expected is best on the two
-/// training alignments of the documentation, see `docs/fold.md`.
+/// τ of the neighbours that are nearest and of more of them. The first lies between those of least cross-entropy on
+/// the two training alignments of the documentation, see `docs/fold.md`.
 const NEAR: f64 = 25.0;
 const WIDE: f64 = 12.0;
 /// ε.
