@@ -195,7 +195,7 @@ fn the_published_model_is_planned() {
 }
 
 /// The mesh of a configuration is planned with the extents that are set, and `--longest` has a line for
-/// every mode.
+/// every mode, and for every way to share one sequence.
 #[test]
 fn the_mesh_of_a_configuration_is_planned() {
     let here = tempfile::tempdir().unwrap();
@@ -217,8 +217,12 @@ fn the_mesh_of_a_configuration_is_planned() {
     ];
     assert!(named.iter().all(|n| text.contains(n)), "{text}");
     let (code, text, _) = plan(here.path(), &[&common[..], &["--longest"]].concat());
-    let modes = text.lines().skip_while(|l| !l.starts_with("mode")).skip(1);
-    assert!(code == Some(0) && modes.count() == 5, "{text}");
+    let lines = |heading: &'static str| {
+        let table = text.lines().skip_while(move |l| !l.starts_with(heading));
+        table.skip(1).take_while(|l| !l.is_empty()).count()
+    };
+    assert_eq!(code, Some(0));
+    assert_eq!((lines("mode"), lines("way")), (5, 7), "{text}");
 }
 
 /// What was measured here is a file that plans the same machine, and it is changed by hand like any other.

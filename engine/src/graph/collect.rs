@@ -27,7 +27,7 @@ struct Open<T: Moment> {
     added: usize,
 }
 
-/// Adds the cotangents of one value, in the order (moment, key, use) whatever order they come in.
+/// Adds the cotangents of one value, in the order (moment, key, use from the last on) whatever order they come in.
 ///
 /// Sums of a moment leave as soon as every use has given its part; a part that has not come when
 /// the frontier passes is zero. Sums of a version (`held`) leave when the frontier has passed it.

@@ -6,7 +6,7 @@
 //! * printed, with its bytes, before it runs ([`std::fmt::Display`], [`Graph::dot`]);
 //! * wired as a timely dataflow ([`Graph::wire`]) and mirrored ([`Graph::backward`]): operators
 //!   become their adjoints, relayouts run from the dual of their end to the dual of their start,
-//!   and cotangents that meet are added in the order of their uses;
+//!   and cotangents that meet are added from the last use to the first, which comes last;
 //! * rehearsed on all workers in one thread ([`Graph::rehearse`]), which is the reference that the
 //!   dataflow equals bit for bit and where tangents are computed.
 //!
@@ -14,7 +14,7 @@
 //! |---|---|
 //! | operator | its adjoint |
 //! | relayout X → Y | relayout dual(Y) → dual(X) |
-//! | fan-out | sum in the order of the uses |
+//! | fan-out | sum from the last use to the first |
 //! | parameter held over the moments of a version | sum in the order of the moments |
 //! | what the derivative needs | a message from the operator to its adjoint |
 //! | tensor that is made again ([`Graph::remake`]) | its maker once more, when a cotangent comes |

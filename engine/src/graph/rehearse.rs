@@ -150,7 +150,7 @@ impl Rehearsal<'_> {
     }
 
     /// Cotangents of the values `wrt` from cotangents of other values, in their dual layouts. What
-    /// meets is added in the order of its uses, as in the dataflow.
+    /// meets is added from the last use to the first, as in the dataflow.
     ///
     /// # Errors
     /// [`EngineError::NoAdjoint`] if a derivative is cut on its way, or if an operator fails.
@@ -213,7 +213,7 @@ impl Rehearsal<'_> {
         value: Value,
         uses: BTreeMap<(usize, usize), Pieces>,
     ) -> Result<Option<Pieces>> {
-        let mut parts = uses.into_values();
+        let mut parts = uses.into_values().rev();
         let Some(mut whole) = parts.next() else {
             return Ok(None);
         };
