@@ -29,7 +29,7 @@ pub enum Overlap {
 /// Where a tensor lives along one mesh axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Placement {
-    /// Pieces of dimension `dim`, as the axis deals them out ([`Deal`](crate::Deal)); some may be empty.
+    /// Pieces of dimension `dim`, as the axis deals them out ([`Deal`]); some may be empty.
     Split {
         /// The dimension.
         dim: usize,
