@@ -268,24 +268,24 @@ fn value_and_adjoint_on_one_axis() {
     }
 }
 
+/// Checks all pairs of layouts on a mesh of two axes.
+fn check_all_pairs(mesh: &Mesh) {
+    let [first, second] = [0, 1].map(|axis| kinds(mesh.sizes()[axis]));
+    let beside = |a: &Placement| second.iter().map(|b| Layout::new([*a, *b])).collect();
+    let layouts: Vec<Layout> = first.iter().flat_map::<Vec<Layout>, _>(beside).collect();
+    for from in &layouts {
+        for to in &layouts {
+            check(mesh, from, to);
+        }
+    }
+}
+
 /// All pairs on two axes, 3,136 where both have three workers or more.
 #[test]
 fn value_and_adjoint_on_two_axes() {
     for sizes in [[1, 1], [1, 2], [2, 1], [3, 1], [2, 2], [4, 2], [2, 4]] {
         let mesh = Mesh::new([("x", sizes[0]), ("y", sizes[1])]).unwrap();
-        let layouts: Vec<Layout> = kinds(sizes[0])
-            .iter()
-            .flat_map(|&a| {
-                kinds(sizes[1])
-                    .into_iter()
-                    .map(move |b| Layout::new([a, b]))
-            })
-            .collect();
-        for from in &layouts {
-            for to in &layouts {
-                check(&mesh, from, to);
-            }
-        }
+        check_all_pairs(&mesh);
     }
 }
 

@@ -16,6 +16,38 @@ use crate::graph::kept::{Held, Kept};
 use crate::relayout::Batches;
 use crate::shard::{Batch, Shard};
 
+/// Where tensors wait.
+pub(crate) trait Store: 'static {
+    /// One that waits.
+    type Kept;
+    /// Takes a tensor in.
+    fn put(&mut self, shard: Shard) -> Self::Kept;
+    /// A tensor that waits, which goes on waiting.
+    fn get(&mut self, kept: &Self::Kept) -> Shard;
+    /// Lets it go.
+    fn free(&mut self, kept: Self::Kept);
+}
+
+/// Tensors in memory; those of a moment are counted.
+struct Memory(Option<Rc<Kept>>);
+
+impl Store for Memory {
+    type Kept = (Shard, Option<Held>);
+
+    fn put(&mut self, shard: Shard) -> Self::Kept {
+        let held = self.0.as_ref().map(|kept| kept.hold(shard.bytes_len()));
+        (shard, held)
+    }
+
+    fn get(&mut self, kept: &Self::Kept) -> Shard {
+        kept.0.clone()
+    }
+
+    fn free(&mut self, kept: Self::Kept) {
+        drop(kept);
+    }
+}
+
 /// Gives the tensor of `values` at each moment and key at which something comes in `when`: that of its
 /// version, if it comes once a version, or that of the moment, which is counted as kept until then.
 pub(crate) fn gate<'s, T: Moment>(
@@ -24,15 +56,26 @@ pub(crate) fn gate<'s, T: Moment>(
     when: Stream<'s, T, Batch>,
     kept: Rc<Kept>,
 ) -> Stream<'s, T, Batch> {
+    let store = Memory((!values.held).then_some(kept));
+    gate_in(format!("Gate of {name}"), values, when, store)
+}
+
+/// [`gate`] of tensors that wait elsewhere, as an operator called `name`.
+pub(crate) fn gate_in<'s, T: Moment, S: Store>(
+    name: String,
+    values: Port<'s, T>,
+    when: Stream<'s, T, Batch>,
+    mut store: S,
+) -> Stream<'s, T, Batch> {
     let held = values.held;
-    let mut builder = OperatorBuilder::new(format!("Gate of {name}"), when.scope());
+    let mut builder = OperatorBuilder::new(name, when.scope());
     let mut values = builder.new_input(values.stream, Pipeline);
     let mut when = builder.new_input(when, Pipeline);
     let (output, given) = builder.new_output::<Batch>();
     let mut output = OutputBuilder::<_, Batches>::from(output);
     builder.build(move |capabilities| {
         drop(capabilities);
-        let mut here: BTreeMap<(T, u64), (Shard, Option<Held>)> = BTreeMap::new();
+        let mut here: BTreeMap<(T, u64), S::Kept> = BTreeMap::new();
         let mut asked: BTreeMap<(T, u64), Capability<T>> = BTreeMap::new();
         let slot = move |time: &T, key: u64| match held {
             true => (time.version(), 0),
@@ -44,8 +87,10 @@ pub(crate) fn gate<'s, T: Moment>(
                     return;
                 };
                 for shard in batch.shards.drain(..) {
-                    let waits = (!held).then(|| kept.hold(shard.bytes_len()));
-                    here.insert(slot(&time, shard.key), (shard, waits));
+                    let at = slot(&time, shard.key);
+                    if let Some(before) = here.insert(at, store.put(shard)) {
+                        store.free(before);
+                    }
                 }
             });
             when.for_each(|cap, batch| {
@@ -59,20 +104,23 @@ pub(crate) fn gate<'s, T: Moment>(
             let mut out = output.activate();
             asked.retain(|(time, key), cap| {
                 let from = slot(time, *key);
-                let found = match held {
-                    true => here.get(&from).map(|(shard, _)| shard.clone()),
-                    false => here.remove(&from).map(|(shard, _)| shard),
+                let Some(kept) = here.get(&from) else {
+                    return true;
                 };
-                let Some(mut shard) = found else { return true };
+                let mut shard = store.get(kept);
+                if !held && let Some(kept) = here.remove(&from) {
+                    store.free(kept);
+                }
                 shard.key = *key;
                 out.session(cap).give(shard);
                 false
             });
-            here.retain(|(time, _), _| {
+            let passed = here.extract_if(.., |(time, _), _| {
                 let last = if held { time.last() } else { time.clone() };
                 let asked = asked.keys().any(|(t, _)| t.version() == time.version());
-                asked || frontiers[1].less_equal(&last)
+                !asked && !frontiers[1].less_equal(&last)
             });
+            passed.for_each(|(_, kept)| store.free(kept));
         }
     });
     given

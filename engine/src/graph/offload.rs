@@ -1,6 +1,5 @@
 //! Tensors that wait in a file for a cotangent.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -10,15 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use timely::dataflow::Stream;
-use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Capability;
-use timely::dataflow::operators::generic::OutputBuilder;
-use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
-use timely::progress::frontier::MutableAntichain;
 
 use crate::fabric::bulk;
 use crate::graph::Moment;
-use crate::relayout::Batches;
+use crate::graph::forward::Port;
+use crate::graph::gate::{Store, gate_in};
 use crate::shard::{Batch, DType, Shard};
 
 /// Writes what comes in `values` into a file in `directory`, and gives it when something comes in `when` at its
@@ -30,52 +25,12 @@ pub(crate) fn put_away<'s, T: Moment>(
     directory: &Arc<Path>,
 ) -> Stream<'s, T, Batch> {
     let worker = when.scope().index();
-    let mut builder = OperatorBuilder::new(format!("Put away {name}"), when.scope());
-    let mut values = builder.new_input(values, Pipeline);
-    let mut when = builder.new_input(when, Pipeline);
-    let (output, given) = builder.new_output::<Batch>();
-    let mut output = OutputBuilder::<_, Batches>::from(output);
-    let mut file = Slots::new(directory, format!("{name} on worker {worker}"));
-    builder.build(move |capabilities| {
-        drop(capabilities);
-        let mut here: BTreeMap<(T, u64), Slot> = BTreeMap::new();
-        let mut asked: BTreeMap<(T, u64), Capability<T>> = BTreeMap::new();
-        move |frontiers: &[MutableAntichain<T>]| {
-            values.for_each(|cap, batch| {
-                let Some(time) = cap.stamp().elements().first().cloned() else {
-                    return;
-                };
-                for shard in batch.shards.drain(..) {
-                    here.insert((time.clone(), shard.key), file.write(&shard));
-                }
-            });
-            when.for_each(|cap, batch| {
-                let Some(time) = cap.stamp().elements().first().cloned() else {
-                    return;
-                };
-                for shard in batch.shards.drain(..) {
-                    asked.insert((time.clone(), shard.key), cap.delayed(&time, 0));
-                }
-            });
-            let mut out = output.activate();
-            asked.retain(|at, cap| match here.remove(at) {
-                Some(slot) => {
-                    out.session(cap).give(file.read(at.1, slot));
-                    false
-                }
-                None => true,
-            });
-            here.retain(|(time, key), slot| {
-                let needed =
-                    asked.contains_key(&(time.clone(), *key)) || frontiers[1].less_equal(time);
-                if !needed {
-                    file.free.push(slot.number);
-                }
-                needed
-            });
-        }
-    });
-    given
+    let file = Slots::new(directory, format!("{name} on worker {worker}"));
+    let values = Port {
+        stream: values,
+        held: false,
+    };
+    gate_in(format!("Put away {name}"), values, when, file)
 }
 
 /// Where a tensor is in the file.
@@ -109,8 +64,20 @@ impl Slots {
     }
 
     /// # Panics
-    /// With what could not be put away, where and why: the fabric turns it into the error of the job.
-    fn write(&mut self, shard: &Shard) -> Slot {
+    /// With what could not be put away or taken back, where and why: the fabric turns it into the error of the
+    /// job.
+    fn fail(&self, verb: &str, e: &io::Error) -> ! {
+        let (what, place) = (&self.what, self.directory.display());
+        panic!(
+            "cannot {verb} {what} away in {place}: {e}; make room there, or choose another directory"
+        )
+    }
+}
+
+impl Store for Slots {
+    type Kept = Slot;
+
+    fn put(&mut self, shard: Shard) -> Slot {
         let bytes = shard.data().as_bytes();
         self.size = self.size.max(bytes.len() as u64);
         let number = self.free.pop().unwrap_or_else(|| {
@@ -132,24 +99,18 @@ impl Slots {
         }
     }
 
-    /// # Panics
-    /// As [`Slots::write`].
-    fn read(&mut self, key: u64, slot: Slot) -> Shard {
+    fn get(&mut self, slot: &Slot) -> Shard {
         let mut data = bulk::buffer(slot.dtype, slot.shape.iter().product());
         if let Some(file) = &self.file
             && let Err(e) = file.read_exact_at(data.as_bytes_mut(), slot.number * self.size)
         {
             self.fail("take", &e);
         }
-        self.free.push(slot.number);
-        Shard::new(key, slot.shape, data)
+        Shard::new(0, slot.shape.clone(), data)
     }
 
-    fn fail(&self, verb: &str, e: &io::Error) -> ! {
-        let (what, place) = (&self.what, self.directory.display());
-        panic!(
-            "cannot {verb} {what} away in {place}: {e}; make room there, or choose another directory"
-        )
+    fn free(&mut self, slot: Slot) {
+        self.free.push(slot.number);
     }
 }
 

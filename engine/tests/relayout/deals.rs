@@ -2,7 +2,7 @@
 
 use advect_engine::{DType, Deal, Layout, Mesh, Placement, Relayout};
 
-use super::{check, halos, kinds};
+use super::{check, check_all_pairs, halos, kinds};
 
 /// All pairs on axes that deal out in other ways than blocks, alone, and outside and inside of another axis.
 #[test]
@@ -19,19 +19,7 @@ fn value_and_adjoint_of_deals() {
         for (sizes, dealt) in [([2, 2], 0), ([2, 2], 1), ([3, 2], 0)] {
             let mesh = Mesh::new([("x", sizes[0]), ("y", sizes[1])]).unwrap();
             let mesh = mesh.dealing(dealt, deal);
-            let layouts: Vec<Layout> = kinds(sizes[0])
-                .iter()
-                .flat_map(|&a| {
-                    kinds(sizes[1])
-                        .into_iter()
-                        .map(move |b| Layout::new([a, b]))
-                })
-                .collect();
-            for from in &layouts {
-                for to in &layouts {
-                    check(&mesh, from, to);
-                }
-            }
+            check_all_pairs(&mesh);
         }
     }
 }
