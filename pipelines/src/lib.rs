@@ -20,7 +20,6 @@
 //! | [`plot`] | maps and diagrams as PNG |
 
 pub mod assimilate;
-mod batches;
 pub mod bench;
 mod checkpoints;
 pub mod cli;
@@ -29,7 +28,6 @@ pub mod data;
 mod error;
 pub mod fold;
 pub mod language;
-mod metrics;
 mod pipeline;
 mod plan;
 pub mod planner;
@@ -37,6 +35,7 @@ pub mod plot;
 mod progress;
 pub mod registry;
 mod tensorboard;
+mod training;
 pub mod tune;
 pub mod twin;
 

@@ -9,10 +9,9 @@ use std::path::Path;
 
 use advect_engine::Fabric;
 use advect_operators::transformer::Strategy;
-use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::fold::Fold;
-use advect_pipelines::{Pipeline, PipelineError, Run, Stop};
-use advect_tests::curve;
+use advect_pipelines::{PipelineError, Stop};
+use advect_tests::{curve, overlay};
 use serde_json::Value;
 
 /// A model that learns in a second.
@@ -41,22 +40,8 @@ fn start(mesh: &str, out: &Path, resume: bool, set: &[&str]) -> Result<(), Pipel
     let workers = mesh.parse::<Strategy>()?.mesh().workers();
     let mesh = format!("layout.mesh=\"{mesh}\"");
     let set = set.iter().map(|s| s.to_string()).chain([mesh]);
-    let sources = Sources {
-        set: set.collect(),
-        ..Sources::default()
-    };
-    let run = Run {
-        config: resolve(&Fold, &sources)?,
-        fabric: Fabric::Threads(workers),
-        out: out.to_path_buf(),
-        resume,
-        trace: None,
-        metrics: None,
-        quiet: true,
-        stop: Stop::default(),
-    };
-    let _claim = run.claim_out()?;
-    Fold.run(&run)
+    let fabric = Fabric::Threads(workers);
+    advect_tests::run(&Fold, fabric, (out, resume), set, Stop::default())
 }
 
 fn small(mesh: &str, out: &Path, resume: bool, set: &[&str]) {
@@ -72,14 +57,6 @@ fn on_mesh(mesh: &str, set: &[&str]) -> Vec<(String, u64, f64)> {
     let out = directory();
     small(mesh, out.path(), false, set);
     curve(out.path())
-}
-
-fn overlay(place: &str, a: &[(String, u64, f64)], b: &[(String, u64, f64)], limit: f64) {
-    assert_eq!(a.len(), b.len(), "{place}: lines");
-    for (x, y) in a.iter().zip(b) {
-        assert_eq!((&x.0, x.1), (&y.0, y.1), "{place}");
-        assert!((x.2 - y.2).abs() <= limit * x.2, "{place}: {x:?} and {y:?}");
-    }
 }
 
 fn scores(out: &Path) -> Value {
@@ -276,24 +253,8 @@ fn refuse_by_name() {
         ("model.sequence=3", "did you mean `model.sequences`"),
         ("model.length=60000", "layout.recompute"),
     ] {
-        let sources = Sources {
-            set: vec![set.to_owned()],
-            ..Sources::default()
-        };
-        let config = resolve(&Fold, &sources);
-        let run = config.map_err(PipelineError::from).and_then(|config| {
-            let run = Run {
-                config,
-                fabric: Fabric::Threads(1),
-                out: out.path().to_path_buf(),
-                resume: false,
-                trace: None,
-                metrics: None,
-                quiet: true,
-                stop: Stop::default(),
-            };
-            Fold.run(&run)
-        });
+        let (place, set_to) = ((out.path(), false), [set.to_owned()]);
+        let run = advect_tests::run(&Fold, Fabric::Threads(1), place, set_to, Stop::default());
         let error = run
             .err()
             .unwrap_or_else(|| panic!("{set} runs"))

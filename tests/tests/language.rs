@@ -7,10 +7,9 @@
 use std::path::Path;
 
 use advect_engine::Fabric;
-use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::language::Language;
-use advect_pipelines::{Pipeline, PipelineError, Run, Stop};
-use advect_tests::{curve, free_hosts};
+use advect_pipelines::{PipelineError, Stop};
+use advect_tests::{curve, free_hosts, overlay};
 
 /// A model that learns in seconds.
 const SMALL: [&str; 13] = [
@@ -45,22 +44,8 @@ const MESHES: [(&str, usize); 10] = [
 
 fn start(fabric: Fabric, out: &Path, set: &[&str], stop: Stop) -> Result<(), PipelineError> {
     let small = SMALL.iter().chain(set).map(|s| s.to_string());
-    let sources = Sources {
-        set: small.chain(["text.test=2000".to_owned()]).collect(),
-        ..Sources::default()
-    };
-    let run = Run {
-        config: resolve(&Language, &sources)?,
-        fabric,
-        out: out.to_path_buf(),
-        resume: false,
-        trace: None,
-        metrics: None,
-        quiet: true,
-        stop,
-    };
-    let _claim = run.claim_out()?;
-    Language.run(&run)
+    let set = small.chain(["text.test=2000".to_owned()]);
+    advect_tests::run(&Language, fabric, (out, false), set, stop)
 }
 
 fn on_mesh(mesh: &str, workers: usize, set: &[&str]) -> Vec<(String, u64, f64)> {
@@ -70,14 +55,6 @@ fn on_mesh(mesh: &str, workers: usize, set: &[&str]) -> Vec<(String, u64, f64)> 
     start(Fabric::Threads(workers), out.path(), &set, Stop::default())
         .unwrap_or_else(|e| panic!("{mesh}: {e}"));
     curve(out.path())
-}
-
-fn overlay(place: &str, a: &[(String, u64, f64)], b: &[(String, u64, f64)], limit: f64) {
-    assert_eq!(a.len(), b.len(), "{place}: lines");
-    for (x, y) in a.iter().zip(b) {
-        assert_eq!((&x.0, x.1), (&y.0, y.1), "{place}");
-        assert!((x.2 - y.2).abs() <= limit * x.2, "{place}: {x:?} and {y:?}");
-    }
 }
 
 /// Ten meshes have the curve of one worker: training, validation and test.

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use advect_connectors::checkpoint::steps;
 use advect_engine::Fabric;
 use advect_operators::transformer::Strategy;
-use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::language::Language;
-use advect_pipelines::{Pipeline, PipelineError, Run, Stop};
+use advect_pipelines::{PipelineError, Stop};
 use advect_tests::curve;
 
 /// Set for a process that trains: `RESUME DIRECTORY`.
@@ -46,22 +45,8 @@ fn run(mesh: &str, out: &Path, resume: bool, set: &[&str]) -> Result<(), Pipelin
     let workers = mesh.parse::<Strategy>()?.mesh().workers();
     let mesh = format!("layout.mesh=\"{mesh}\"");
     let set = SMALL.iter().chain(set).map(|s| s.to_string());
-    let sources = Sources {
-        set: set.chain([mesh]).collect(),
-        ..Sources::default()
-    };
-    let run = Run {
-        config: resolve(&Language, &sources)?,
-        fabric: Fabric::Threads(workers),
-        out: out.to_path_buf(),
-        resume,
-        trace: None,
-        metrics: None,
-        quiet: true,
-        stop: Stop::default(),
-    };
-    let _claim = run.claim_out()?;
-    Language.run(&run)
+    let (set, fabric) = (set.chain([mesh]), Fabric::Threads(workers));
+    advect_tests::run(&Language, fabric, (out, resume), set, Stop::default())
 }
 
 fn step(out: &Path, step: u64) -> PathBuf {

@@ -9,6 +9,7 @@
 mod attention;
 mod block;
 mod bubbles;
+mod cost;
 mod evoformer;
 mod figure;
 mod files;

@@ -6,18 +6,16 @@
 //!                                                     └─► recovery of its masked residues
 //! ```
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::fmt::Debug;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use advect_connectors::checkpoint::{Checkpoint, Progress};
 use advect_engine::fabric::Context;
 use advect_engine::graph::Streams;
-use advect_engine::source::Pace;
 use advect_engine::{EngineError, Tick};
-use advect_operators::training::{Control, Evaluation, Report, Trainable, select};
+use advect_operators::training::{Evaluation, Report, Trainable, select};
 use timely::dataflow::operators::{Inspect, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 use timely::worker::Worker;
@@ -26,12 +24,11 @@ use super::alignment::Alignments;
 use super::load::{Cuts, Places};
 use super::sample::Sample;
 use super::settings::Settings;
-use crate::batches::{self, Steps};
 use crate::checkpoints;
 use crate::pipeline::Stop;
+use crate::training::batches;
+use crate::training::{Begin, Job, Learning, Origin, Told, Training, learn};
 
-/// Steps whose batches are there before the step before them is done.
-const AHEAD: u64 = 1;
 /// The seed of the samples that validate, the same for every run.
 const VALIDATION: u64 = 0x666f_6c64;
 
@@ -45,42 +42,34 @@ pub(crate) struct Shared {
     /// What counts the letters that are recovered.
     pub(crate) recovery: Trainable,
     pub(crate) stop: Stop,
-    /// What to begin from.
-    pub(crate) start: Option<Arc<Checkpoint>>,
-    /// Where checkpoints are written.
-    pub(crate) checkpoints: PathBuf,
+    pub(crate) origin: Origin,
+}
+
+impl Job for Shared {
+    const NAME: &'static str = "fold";
+
+    fn training(&self) -> &Training {
+        &self.settings.training
+    }
+
+    fn trainable(&self) -> &Trainable {
+        &self.trainable
+    }
+
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    fn model(&self) -> &dyn Debug {
+        &self.settings.model
+    }
 }
 
 impl Shared {
-    /// How far training had come when the run began.
-    pub(crate) fn begun(&self) -> (u64, u64) {
-        let start = self.start.as_ref().map(|c| c.progress());
-        start.map_or((0, 0), |progress| (progress.step, progress.sample))
-    }
-
-    /// The first sample of a step.
-    fn first_sample(&self, step: u64) -> u64 {
-        let (steps, samples) = self.begun();
-        samples + (step - steps) * self.settings.batching.step() as u64
-    }
-
-    /// What a checkpoint after `steps` steps says of itself.
-    fn progress(&self, steps: u64) -> Progress {
-        let (settings, recipe) = (&self.settings, &self.settings.recipe);
-        let job = [
-            ("pipeline", "fold".to_owned()),
-            ("mesh", settings.strategy.to_string()),
-            ("optimizer", format!("{:?}", recipe.method)),
-            ("model", format!("{:?}", settings.model)),
-        ];
-        Progress {
-            step: steps,
-            sample: self.first_sample(steps),
-            seed: recipe.seed,
-            job: job.map(|(name, what)| (name.to_owned(), what)).into(),
-        }
-    }
-
     /// The samples that validate: all their targets are masked.
     pub(crate) fn validation(&self) -> Vec<Sample> {
         let (settings, held_out) = (&self.settings, &self.alignments.held_out);
@@ -111,7 +100,7 @@ pub(crate) fn run(
     worker: &mut Worker,
     context: &Context,
     shared: &Arc<Shared>,
-    heard: impl FnMut(Event) + 'static,
+    heard: Told<Event>,
 ) {
     let probe = ProbeHandle::new();
     let heard: Heard = Rc::new(RefCell::new(heard));
@@ -131,66 +120,32 @@ fn wire<'s>(
     probe: &ProbeHandle<Tick>,
 ) -> Result<(), EngineError> {
     let (settings, trainable) = (&shared.settings, &shared.trainable);
-    let (steps, worker) = (settings.recipe.schedule.steps, scope.index());
-    let mesh = trainable.graph.mesh();
-    let end = Rc::new(Cell::new(steps));
-    let pace: Pace<Tick> = Pace::new(AHEAD, |time| time.step);
-    let (begin, _) = shared.begun();
-    let at = |end: &Rc<Cell<u64>>| Steps {
-        begin,
-        end: Rc::clone(end),
-        pace: pace.clone(),
-    };
+    let (mesh, worker) = (trainable.graph.mesh(), scope.index());
+    let learning = Learning::of(&**shared);
 
     let cuts = Cuts::new(&trainable.graph, worker);
     let names: Vec<String> = cuts.names().into_iter().map(str::to_owned).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let own = Arc::clone(shared);
-    let inputs = batches::wire(scope, "Samples", &names, at(&end), move |step| {
+    let inputs = batches::wire(scope, "Samples", &names, learning.steps(), move |step| {
         let train = &own.alignments.train;
         let pieces = |places: &Places| cuts.pieces(places, train, &own.settings);
         training(&own, step).iter().map(pieces).collect()
     });
-    let stop = shared.stop.clone();
-    let in_flight = Some(settings.strategy.in_flight(worker, settings.in_flight));
-    let saving = Arc::clone(shared);
-    let control = Control {
-        in_flight,
-        deferred: None,
-        stop: Rc::new(move || stop.is_set()),
-        saves: Rc::new(move |report| {
-            let settings = &saving.settings;
-            settings.saves(report.step + 1) || (report.stop && settings.checkpoint.every > 0)
-        }),
-        start: (shared.start.as_ref()).map(|from| checkpoints::start(from, mesh, worker)),
+    let begin = Begin {
+        start: (shared.origin.start.as_ref()).map(|from| checkpoints::start(from, mesh, worker)),
+        ..Begin::default()
     };
-    let trained = trainable.wire(scope, inputs, &settings.recipe, control)?;
-    let learned = trained.learned().clone();
-    let said = Arc::clone(shared);
-    let (place, keep) = (&shared.checkpoints, settings.checkpoint.keep);
-    checkpoints::write(trained.snapshots, mesh, place, keep, move |steps| {
-        said.progress(steps)
-    })
-    .probe_with(probe);
-    let (told, last) = (Rc::clone(heard), Rc::clone(&end));
-    let reports = trained.reports.inspect(move |report: &Report| {
-        if report.stop {
-            // all that the pace has let out on any worker by now
-            last.set(last.get().min(report.step + AHEAD + 1));
-        }
-        (told.borrow_mut())(Event::Step(*report));
-    });
-    pace.follow(reports).probe_with(probe);
+    let told = Rc::clone(heard);
+    let step = move |report: &Report| (told.borrow_mut())(Event::Step(*report));
+    let learned = learn(scope, shared, &learning, inputs, begin, (step, probe))?;
 
-    let (validating, reached) = (Arc::clone(shared), Rc::clone(&end));
-    // a run that is stopped is not validated any more
-    let chosen =
-        Rc::new(move |step: u64| validating.settings.validates(step) && reached.get() == steps);
-    let every = Rc::new(Cell::new(steps + 1));
+    let validating = Arc::clone(shared);
+    let chosen = Rc::new(learning.chosen(move |step| validating.settings.validates(step)));
     let samples = Rc::new(batched(shared));
     let measured = shared.evaluated.as_ref().unwrap_or(trainable);
-    type Told = fn(Evaluation) -> Event;
-    let graphs: [(&str, &Trainable, Told); 2] = [
+    type Kind = fn(Evaluation) -> Event;
+    let graphs: [(&str, &Trainable, Kind); 2] = [
         ("Validation samples", measured, Event::Validated),
         ("Recovery samples", &shared.recovery, Event::Recovered),
     ];
@@ -199,7 +154,7 @@ fn wire<'s>(
         let names: Vec<String> = cuts.names().into_iter().map(str::to_owned).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let (own, samples, when) = (Arc::clone(shared), Rc::clone(&samples), Rc::clone(&chosen));
-        let inputs = batches::wire(scope, name, &names, at(&every), move |step| {
+        let inputs = batches::wire(scope, name, &names, learning.versions(), move |step| {
             let held_out = &own.alignments.held_out;
             let pieces = |places: &Places| cuts.pieces(places, held_out, &own.settings);
             match when(step) {
@@ -209,6 +164,7 @@ fn wire<'s>(
         });
         let when = Rc::clone(&chosen);
         let versions = select(&learned, move |step| when(step));
+        let in_flight = Some(settings.training.in_flight(worker));
         let found = measured.evaluate(used(measured, versions), inputs, in_flight)?;
         let told = Rc::clone(heard);
         let seen = found.inspect(move |found| (told.borrow_mut())(kind(*found)));
@@ -228,8 +184,12 @@ fn used<'s>(measured: &Trainable, versions: Streams<'s, Tick>) -> Streams<'s, Ti
 /// The micro-batches of a step of training.
 fn training(shared: &Shared, step: u64) -> Vec<Places> {
     let (settings, train) = (&shared.settings, &shared.alignments.train);
-    let (batching, first) = (settings.batching, shared.first_sample(step));
-    let (extents, masking, seed) = (settings.extents(), settings.masking, settings.recipe.seed);
+    let (batching, first) = (settings.training.batching, shared.first_sample(step));
+    let (extents, masking, seed) = (
+        settings.extents(),
+        settings.masking,
+        settings.training.recipe.seed,
+    );
     let sample = |n: usize| Sample::draw(train, extents, masking, seed, first + n as u64);
     let micro = |j: usize| batching.places(j).map(|place| place.map(sample)).collect();
     (0..batching.accumulation()).map(micro).collect()
@@ -237,7 +197,7 @@ fn training(shared: &Shared, step: u64) -> Vec<Places> {
 
 /// The samples that validate as micro-batches; the last is filled up with none.
 fn batched(shared: &Shared) -> Vec<Places> {
-    let moment = shared.settings.batching.moment();
+    let moment = shared.settings.training.batching.moment();
     let samples = shared.validation();
     let filled = |chunk: &[Sample]| {
         let mut chunk: Places = chunk.iter().cloned().map(Some).collect();

@@ -15,8 +15,7 @@ mod settings;
 mod sink;
 mod structure;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use advect_engine::Fabric;
 use advect_operators::evoformer::Evoformer;
@@ -27,12 +26,12 @@ use self::alignment::{Alignment, Alignments};
 use self::job::Shared;
 use self::settings::Settings;
 use self::sink::Sink;
-use crate::checkpoints;
 use crate::config::Config;
-use crate::error::{PipelineError, Result};
+use crate::error::Result;
 use crate::pipeline::{Choice, Pipeline, Preset, Run, Stop};
 use crate::plan::{Plan, bytes};
 use crate::planner::calibrate;
+use crate::training::{Origin, listened, plan};
 
 /// The pipeline.
 pub struct Fold;
@@ -79,70 +78,22 @@ impl Pipeline for Fold {
 
     fn plan(&self, config: &Config, fabric: &Fabric) -> Result<Plan> {
         let settings = Settings::read(config, fabric)?;
-        let trainable = train(&settings, &settings.model)?;
-        let graph = &trainable.graph;
-        let workers = 0..graph.mesh().workers();
-        let most = |of: &dyn Fn(usize) -> usize| workers.clone().map(of).max().unwrap_or(0) as u64;
-        let weights = most(&|w| graph.parameter_bytes(w));
-        let slots = settings.recipe.slots().len() as u64;
+        let (training, batching) = (&settings.training, settings.training.batching);
         let title = format!(
             "fold on {fabric}, {}: {} samples of {} rows and {} columns a step in {} micro-batches",
-            settings.strategy,
-            settings.batching.step(),
+            training.strategy,
+            batching.step(),
             settings.model.sequences,
             settings.model.length,
-            settings.batching.accumulation()
+            batching.accumulation()
         );
-        let gradients = most(&|w| trainable.gradient_bytes_sent(w).unwrap_or(0));
-        let (there, back) = (
-            most(&|w| graph.bytes_sent(w)),
-            most(&|w| graph.bytes_sent_back(w)),
-        );
-        let state = "the state of the optimizer";
-        let next = "version of the next step";
-        Ok(Plan::new(title)
-            .node("Samples", "rows, columns and profiles of a step", 0)
-            .node("Forward", "the graph, parameters as stored", weights)
-            .node("Backward", "its adjoint, gradients as stored", weights)
-            .node("Tally", "loss, targets, squares of gradients", 0)
-            .node("Update", state, slots * weights)
-            .edge(
-                "Samples",
-                "Forward",
-                "letters, targets, profiles",
-                "pipeline",
-                0,
-            )
-            .edge(
-                "Forward",
-                "Backward",
-                "relayouts there, a micro-batch",
-                "relayout",
-                there,
-            )
-            .edge(
-                "Backward",
-                "Update",
-                "relayouts back, a micro-batch",
-                "relayout",
-                back,
-            )
-            .edge(
-                "Backward",
-                "Tally",
-                "gradients, a step",
-                "relayout",
-                gradients,
-            )
-            .edge(
-                "Tally",
-                "Update",
-                "totals of a step",
-                "Partial(Sum) -> Same",
-                0,
-            )
-            .edge("Update", "Forward", next, "feedback (1, 0)", 0)
-            .note("memory without activations; relayouts of parameters are sent once a step"))
+        let feed = [
+            "Samples",
+            "rows, columns and profiles of a step",
+            "letters, targets, profiles",
+        ];
+        let trainable = train(&settings, &settings.model)?;
+        Ok(plan(title, feed, &trainable, training))
     }
 
     fn resumes(&self) -> bool {
@@ -151,43 +102,16 @@ impl Pipeline for Fold {
 
     fn run(&self, run: &Run) -> Result<()> {
         let settings = Settings::read(&run.config, &run.fabric)?;
-        let start = checkpoints::begin(run, &settings.checkpoint)?;
+        let origin = Origin::of(run, &settings.training)?;
         let mut shared = shared(&run.config, settings, run.stop.clone())?;
         fits(&run.config, &run.fabric, &shared)?;
-        let steps = shared.settings.recipe.schedule.steps;
-        let done = start.as_ref().map_or(0, |c| c.progress().step);
-        let why = format!("the checkpoint has taken {done}, and this run ends after {steps}");
-        run.config.require("training.steps", done <= steps, &why)?;
-        (shared.start, shared.checkpoints) = (start, checkpoints::directory(run));
+        shared.origin = origin;
         let shared = Arc::new(shared);
         let sink = match run.is_first_process() {
             true => Some(Sink::create(run, &shared)?),
             false => None,
         };
-        let sink = Arc::new(Mutex::new((sink, Ok::<(), PipelineError>(()))));
-        let (mine, theirs) = (Arc::clone(&sink), Arc::clone(&shared));
-        let begun = shared.begun();
-        let options = run.observe_from(&format!("{begun:?}"));
-        let outcome = run.fabric.run_with(&options, move |worker, context| {
-            let (mine, stop) = (Arc::clone(&mine), theirs.stop.clone());
-            let speaks = context.index == 0;
-            job::run(worker, context, &theirs, move |event| {
-                let mut held = mine.lock().unwrap_or_else(PoisonError::into_inner);
-                let (sink, written) = &mut *held;
-                let (Some(sink), Ok(()), true) = (sink, &written, speaks) else {
-                    return;
-                };
-                if let Err(e) = sink.hear(event) {
-                    // end in order, then say why
-                    *written = Err(e);
-                    stop.set();
-                }
-            });
-        });
-        let mut held = sink.lock().unwrap_or_else(PoisonError::into_inner);
-        let (sink, written) = (held.0.take(), std::mem::replace(&mut held.1, Ok(())));
-        written?;
-        outcome?;
+        let (sink, _) = listened(run, &shared, sink, Sink::hear, job::run)?;
         match sink {
             Some(sink) => sink.finish(&shared),
             None => Ok(()),
@@ -196,8 +120,12 @@ impl Pipeline for Fold {
 }
 
 fn train(settings: &Settings, model: &Evoformer) -> Result<Trainable> {
-    let samples = settings.batching.moment();
-    Ok(model.train(samples, settings.dtype, &settings.strategy)?)
+    let samples = settings.training.batching.moment();
+    Ok(model.train(
+        samples,
+        settings.training.dtype,
+        &settings.training.strategy,
+    )?)
 }
 
 fn shared(config: &Config, settings: Settings, stop: Stop) -> Result<Shared> {
@@ -212,8 +140,8 @@ fn shared(config: &Config, settings: Settings, stop: Stop) -> Result<Shared> {
             Some(train(&settings, &whole)?)
         }
     };
-    let samples = settings.batching.moment();
-    let (dtype, strategy) = (settings.dtype, &settings.strategy);
+    let samples = settings.training.batching.moment();
+    let (dtype, strategy) = (settings.training.dtype, &settings.training.strategy);
     Ok(Shared {
         trainable: train(&settings, &settings.model)?,
         evaluated,
@@ -221,8 +149,7 @@ fn shared(config: &Config, settings: Settings, stop: Stop) -> Result<Shared> {
         settings,
         alignments,
         stop,
-        start: None,
-        checkpoints: PathBuf::new(),
+        origin: Origin::default(),
     })
 }
 
@@ -251,9 +178,12 @@ fn found(shared: &Shared) -> Vec<String> {
 /// state of the optimizer as they are stored, and what micro-batches in work keep for the adjoint.
 fn fits(config: &Config, fabric: &Fabric, shared: &Shared) -> Result<()> {
     let (settings, graph) = (&shared.settings, &shared.trainable.graph);
-    let copies = 2.0 + settings.recipe.slots().len() as f64;
+    let copies = 2.0 + settings.training.recipe.slots().len() as f64;
     let of = |worker: usize| {
-        let moments = settings.strategy.in_flight(worker, settings.in_flight) as f64;
+        let moments = settings
+            .training
+            .strategy
+            .in_flight(worker, settings.training.in_flight) as f64;
         copies * graph.parameter_bytes(worker) as f64 + moments * graph.bytes_kept(worker) as f64
     };
     let needs: f64 = fabric.local().map(of).sum();

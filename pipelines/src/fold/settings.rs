@@ -1,10 +1,9 @@
 //! The configuration of `fold`, read and checked.
 
-use advect_engine::{DType, EngineError, Fabric};
+use advect_engine::Fabric;
 use advect_operators::evoformer::Evoformer;
 use advect_operators::network::Dropout;
-use advect_operators::training::{Batching, Fall, Method, Recipe, Samples, Schedule};
-use advect_operators::transformer::{Role, Strategy};
+use advect_operators::training::{Method, Samples};
 use serde::Deserialize;
 
 use super::alignment::{Files, LETTERS};
@@ -13,15 +12,10 @@ use super::sample::{Extents, Masking};
 use crate::checkpoints;
 use crate::config::Config;
 use crate::error::Result;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Precision {
-    Bf16,
-    F32,
-    F64,
-    Canonical,
-}
+use crate::training::Training;
+use crate::training::settings::{
+    self, Keys, Precision, Validation, epsilon, from_zero, holds, part, strategy,
+};
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,27 +50,6 @@ struct Layout {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Training {
-    steps: u64,
-    rate: f64,
-    floor: f64,
-    warm_up: u64,
-    fall: Fall,
-    decay: f64,
-    clip: f64,
-    average: f64,
-    seed: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Validation {
-    pub(crate) every: u64,
-    pub(crate) samples: usize,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 struct Raw {
     #[serde(rename = "data")]
     _data: String,
@@ -85,7 +58,7 @@ struct Raw {
     masking: Masking,
     layout: Layout,
     samples: Samples,
-    training: Training,
+    training: Keys,
     optimizer: Method,
     validation: Validation,
     checkpoint: checkpoints::Settings,
@@ -97,20 +70,13 @@ pub(crate) struct Settings {
     pub(crate) files: Files,
     pub(crate) model: Evoformer,
     pub(crate) masking: Masking,
-    pub(crate) dtype: DType,
-    pub(crate) strategy: Strategy,
-    pub(crate) in_flight: usize,
-    pub(crate) batching: Batching,
-    pub(crate) recipe: Recipe,
+    pub(crate) training: Training,
     pub(crate) validation: Validation,
-    pub(crate) checkpoint: checkpoints::Settings,
 }
 
 /// The most of an extent: more is a slip of the finger, and could not be counted.
 const MOST: usize = 1 << 16;
 const MOST_BLOCKS: usize = 1000;
-/// Every worker has its own samples.
-const AUTO: &str = "auto";
 
 impl Settings {
     /// Reads the configuration of a run on `fabric`.
@@ -123,8 +89,7 @@ impl Settings {
         numbers(config, &raw)?;
         let strategy = strategy(config, &raw.layout.mesh, fabric)?;
         let strategy = strategy.recomputing(raw.layout.recompute);
-        let places = strategy.places(raw.model.blocks).map(|_| ());
-        places.map_err(|e| config.wrong("layout.mesh", e))?;
+        holds(config, &strategy, raw.model.blocks)?;
         let structures = raw.alignments.structures.iter().any(|s| !s.is_empty());
         let why =
             "must be 2 or more where alignments.structures names a file, and 0 where it does not";
@@ -134,37 +99,19 @@ impl Settings {
             raw.model.bins == 0
         };
         config.require("model.bins", fits, why)?;
-        let batching = Batching::new(raw.samples, &strategy)?;
-        let training = &raw.training;
         Ok(Settings {
-            model: model(&raw.model, training.seed),
-            dtype: match raw.model.precision {
-                Precision::Bf16 => DType::BF16,
-                Precision::F32 => DType::F32,
-                Precision::F64 => DType::F64,
-                Precision::Canonical => DType::Canonical,
-            },
-            recipe: Recipe {
-                method: raw.optimizer,
-                schedule: Schedule {
-                    peak: training.rate,
-                    floor: training.floor,
-                    warm_up: training.warm_up,
-                    steps: training.steps,
-                    fall: training.fall,
-                },
-                decay: training.decay,
-                clip: Some(training.clip).filter(|clip| *clip > 0.0),
-                seed: training.seed,
-                average: Some(training.average).filter(|stays| *stays > 0.0),
-            },
+            model: model(&raw.model, raw.training.seed),
+            training: Training::new(
+                &raw.training,
+                raw.optimizer,
+                raw.samples,
+                raw.model.precision,
+                (strategy, raw.layout.in_flight),
+                raw.checkpoint,
+            )?,
             files: raw.alignments,
             masking: raw.masking,
-            in_flight: raw.layout.in_flight,
             validation: raw.validation,
-            checkpoint: raw.checkpoint,
-            strategy,
-            batching,
         })
     }
 
@@ -178,13 +125,7 @@ impl Settings {
 
     /// Whether the version before step `step` is validated: the first, every so often, and the last.
     pub(crate) fn validates(&self, step: u64) -> bool {
-        step == self.recipe.schedule.steps || step.is_multiple_of(self.validation.every)
-    }
-
-    /// Whether a checkpoint is written after `steps` steps: every so often, and after the last.
-    pub(crate) fn saves(&self, steps: u64) -> bool {
-        let every = self.checkpoint.every;
-        every > 0 && (steps.is_multiple_of(every) || steps == self.recipe.schedule.steps)
+        step == self.training.steps() || step.is_multiple_of(self.validation.every)
     }
 }
 
@@ -246,7 +187,6 @@ fn extents(config: &Config, raw: &Raw) -> Result<()> {
     let few = model.blocks <= MOST_BLOCKS;
     config.require("model.blocks", few, "must be at most 1000")?;
     for (key, value) in [
-        ("training.steps", raw.training.steps),
         ("validation.every", raw.validation.every),
         ("checkpoint.keep", raw.checkpoint.keep as u64),
     ] {
@@ -258,14 +198,9 @@ fn extents(config: &Config, raw: &Raw) -> Result<()> {
 }
 
 fn numbers(config: &Config, raw: &Raw) -> Result<()> {
-    let (model, masking, training) = (&raw.model, raw.masking, &raw.training);
-    for (key, value) in [
-        ("model.dropout", model.dropout),
-        ("training.average", training.average),
-    ] {
-        let part = (0.0..1.0).contains(&value);
-        config.require(key, part, "must be from 0 on and below 1")?;
-    }
+    let (model, masking) = (&raw.model, raw.masking);
+    raw.training.check(config)?;
+    part(config, "model.dropout", model.dropout)?;
     for (key, value) in [
         ("alignments.identity", raw.alignments.identity),
         ("masking.part", masking.part),
@@ -277,46 +212,13 @@ fn numbers(config: &Config, raw: &Raw) -> Result<()> {
     let rest = masking.random >= 0.0 && masking.masked + masking.random <= 1.0 + 1e-9;
     let why = "must be from 0 on, and with masking.masked at most 1";
     config.require("masking.random", rest, why)?;
-    let small = model.epsilon > 0.0 && model.epsilon < 1.0;
-    config.require("model.epsilon", small, "must be above 0 and below 1")?;
-    for (key, value) in [
-        ("model.distances_weight", model.distances_weight),
-        ("training.rate", training.rate),
-        ("training.floor", training.floor),
-        ("training.decay", training.decay),
-        ("training.clip", training.clip),
-    ] {
-        let finite = value.is_finite() && value >= 0.0;
-        config.require(key, finite, "must be a number from 0 on")?;
-    }
-    Ok(())
+    epsilon(config, model.epsilon)?;
+    let weight = ("model.distances_weight", model.distances_weight);
+    Ok(from_zero(config, weight.0, weight.1)?)
 }
 
 /// Workers of the mesh that is asked for; one if that is left open.
 pub(crate) fn workers(config: &Config) -> Result<usize> {
     let raw: Raw = config.read()?;
-    match raw.layout.mesh.as_str() {
-        AUTO => Ok(1),
-        named => Ok(parsed(config, named)?.mesh().workers()),
-    }
-}
-
-fn parsed(config: &Config, mesh: &str) -> Result<Strategy> {
-    let why = |e: EngineError| config.wrong("layout.mesh", e);
-    Ok(mesh.parse().map_err(why)?)
-}
-
-/// The mesh that is asked for, if it is of all workers.
-fn strategy(config: &Config, mesh: &str, fabric: &Fabric) -> Result<Strategy> {
-    let workers = fabric.workers();
-    let strategy = match mesh {
-        AUTO => Strategy::new(&[(Role::Data, workers)])?,
-        named => parsed(config, named)?,
-    };
-    let why = format!(
-        "has {0} workers and the run {workers}; start it with -w {0} or change an axis",
-        strategy.mesh().workers()
-    );
-    config.require("layout.mesh", strategy.mesh().workers() == workers, &why)?;
-    Ok(strategy)
+    settings::workers(config, &raw.layout.mesh)
 }

@@ -1,7 +1,6 @@
 //! Results of `fold`, written as they come: metrics, curve, scores beside those of predictors without a model.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use advect_connectors::RejectedSink;
 use advect_operators::training::{Evaluation, Report};
@@ -9,16 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Event, Shared};
 use super::reference::{References, Score};
-use crate::error::{PipelineError, Result};
-use crate::metrics::Metrics;
+use crate::error::Result;
 use crate::pipeline::Run;
 use crate::plot::{Diagram, Mark};
-use crate::progress::Progress;
-use crate::tensorboard::Events;
-
-const MEND: &str = "choose another directory with --out";
-/// Rows of the table, about.
-const ROWS: u64 = 20;
+use crate::training::{Points, Record};
 
 /// A line of `metrics.jsonl`; losses are in nats a masked residue.
 #[derive(Serialize, Deserialize)]
@@ -41,14 +34,9 @@ enum Metric {
     },
 }
 
-/// `scores.json`.
+/// What `scores.json` has of its own.
 #[derive(Debug, Default, Serialize)]
 struct Scores {
-    parameters: usize,
-    steps: u64,
-    /// Targets that the loss operators counted.
-    targets: u64,
-    targets_per_second: f64,
     train_nats: Option<f64>,
     /// Of the last version on the held-out alignment.
     model: Option<Score>,
@@ -58,20 +46,13 @@ struct Scores {
 
 /// Writers of all results, on the first process.
 pub(crate) struct Sink {
-    run: Run,
-    metrics: Metrics,
-    events: Events,
-    progress: Progress,
-    begun: Instant,
-    last: Instant,
-    train: Vec<(f64, f64, f64)>,
-    validation: Vec<(f64, f64, f64)>,
-    recovered: Vec<(f64, f64, f64)>,
+    record: Record,
+    train: Points,
+    validation: Points,
+    recovered: Points,
     /// What has come of a version: cross-entropy, recovery.
     half: BTreeMap<u64, [Option<f64>; 2]>,
     scores: Scores,
-    every: u64,
-    steps: u64,
 }
 
 impl Sink {
@@ -80,60 +61,47 @@ impl Sink {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn create(run: &Run, shared: &Shared) -> Result<Self> {
-        let (begin, _) = shared.begun();
-        let (metrics, before) = Metrics::open(run, |metric: &Metric| match metric {
+        let (begin, _) = shared.origin.begun();
+        let (settings, alignments) = (&shared.settings, &shared.alignments);
+        let graph = &shared.trainable.graph;
+        let parameters = graph.parameters().map(|(_, v)| graph.spec(v));
+        let parameters = parameters.map(|spec| spec.shape.iter().product::<usize>());
+        let parameters = parameters.sum();
+        let sizes = (settings.training.steps(), parameters);
+        let (record, before) = Record::create(run, "fold", sizes, |metric| match metric {
             Metric::Step { step, .. } | Metric::Validation { step, .. } => *step < begin,
         })?;
-        run.keep_settings()?;
-        let (settings, alignments) = (&shared.settings, &shared.alignments);
         if !alignments.rejected.is_empty() {
             let mut sink = RejectedSink::create(run.result("rejected.parquet"))?;
             sink.write(&alignments.rejected)?;
             sink.finish()?;
         }
         let samples = shared.validation();
-        let steps = settings.recipe.schedule.steps;
-        let graph = &shared.trainable.graph;
-        let elements = graph
-            .parameters()
-            .map(|(_, v)| graph.spec(v).shape.iter().product::<usize>());
         let mut sink = Sink {
-            run: run.clone(),
-            metrics,
-            events: Events::create(&run.out).map_err(PipelineError::file(
-                "write events in",
-                &run.out,
-                MEND,
-            ))?,
-            progress: run.progress("fold", steps),
-            begun: Instant::now(),
-            last: Instant::now(),
-            train: Vec::new(),
-            validation: Vec::new(),
-            recovered: Vec::new(),
+            record,
+            train: Points::new(),
+            validation: Points::new(),
+            recovered: Points::new(),
             half: BTreeMap::new(),
             scores: Scores {
-                parameters: elements.sum(),
                 references: References::of(&alignments.held_out, &samples, settings.extents()),
                 ..Scores::default()
             },
-            every: steps.div_ceil(ROWS).max(1),
-            steps,
         };
         for metric in &before {
             sink.remember(metric);
         }
         if begin > 0 {
-            sink.line(&format!("goes on after {begin} steps"));
+            sink.record.line(&format!("goes on after {begin} steps"));
         }
         for line in super::found(shared) {
-            sink.line(&line);
+            sink.record.line(&line);
         }
-        sink.line(&format!(
+        sink.record.line(&format!(
             "{} parameters on {}",
-            sink.scores.parameters, settings.strategy
+            parameters, settings.training.strategy
         ));
-        sink.line(&format!(
+        sink.record.line(&format!(
             "{:>7} {:>10} {:>10} {:>10} {:>8} {:>9} {:>10}",
             "step", "nats", "validated", "recovered", "norm", "rate", "targets/s"
         ));
@@ -145,7 +113,7 @@ impl Sink {
         match *metric {
             Metric::Step { step, loss, .. } => {
                 self.train.push((step as f64 + 1.0, loss, 0.0));
-                self.progress.step();
+                self.record.earlier();
             }
             Metric::Validation {
                 step,
@@ -159,15 +127,8 @@ impl Sink {
         }
     }
 
-    fn line(&self, text: &str) {
-        if !self.run.quiet {
-            self.progress.line(text);
-        }
-    }
-
     fn metric(&mut self, metric: &Metric) -> Result<()> {
-        self.metrics.write(metric)?;
-        let told = match *metric {
+        match *metric {
             Metric::Step {
                 step,
                 loss,
@@ -176,7 +137,7 @@ impl Sink {
                 ..
             } => {
                 let numbers = [("nats/training", loss), ("norm", norm), ("rate", rate)];
-                self.events.scalars(step + 1, &numbers)
+                self.record.metric(metric, step + 1, &numbers)
             }
             Metric::Validation {
                 step,
@@ -185,10 +146,9 @@ impl Sink {
                 ..
             } => {
                 let numbers = [("nats/validation", loss), ("recovered", recovered)];
-                self.events.scalars(step, &numbers)
+                self.record.metric(metric, step, &numbers)
             }
-        };
-        told.map_err(PipelineError::file("write events in", &self.run.out, MEND))
+        }
     }
 
     /// Takes what has happened.
@@ -204,26 +164,19 @@ impl Sink {
     }
 
     fn step(&mut self, report: &Report) -> Result<()> {
-        let seconds = self.last.elapsed().as_secs_f64().max(1e-9);
-        self.last = Instant::now();
-        let done = report.step + 1;
-        self.scores.steps = done;
-        self.scores.targets += report.targets;
+        let pace = self.record.step(report);
         self.scores.train_nats = Some(report.loss);
-        self.train.push((done as f64, report.loss, 0.0));
-        self.progress.step();
-        if report.step.is_multiple_of(self.every) || done == self.steps {
-            let all = self.begun.elapsed().as_secs_f64().max(1e-9);
-            let last = |of: &[(f64, f64, f64)]| of.last().map(|v| v.1);
-            self.line(&format!(
-                "{:>7} {:>10.4} {:>10} {:>10} {:>8.3} {:>9.2e} {:>10.0}",
-                done,
+        self.train.push((pace.done as f64, report.loss, 0.0));
+        if let Some(speed) = pace.row {
+            let last = |of: &Points| of.last().map(|v| v.1);
+            self.record.line(&format!(
+                "{:>7} {:>10.4} {:>10} {:>10} {:>8.3} {:>9.2e} {speed:>10.0}",
+                pace.done,
                 report.loss,
                 last(&self.validation).map_or("-".to_owned(), |x| format!("{x:.4}")),
                 last(&self.recovered).map_or("-".to_owned(), percent),
                 report.norm,
                 report.rate,
-                self.scores.targets as f64 / all
             ));
         }
         self.metric(&Metric::Step {
@@ -232,7 +185,7 @@ impl Sink {
             norm: report.norm,
             rate: report.rate,
             targets: report.targets,
-            targets_per_second: report.targets as f64 / seconds,
+            targets_per_second: pace.targets_per_second,
         })
     }
 
@@ -266,25 +219,19 @@ impl Sink {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn finish(mut self, shared: &Shared) -> Result<()> {
-        self.progress.finish();
-        let seconds = self.begun.elapsed().as_secs_f64().max(1e-9);
-        self.scores.targets_per_second = self.scores.targets as f64 / seconds;
+        self.record.scores(&self.scores)?;
         self.curve()?;
-        let path = self.run.result("scores.json");
-        let text = serde_json::to_vec_pretty(&self.scores).map_err(std::io::Error::from);
-        text.and_then(|text| std::fs::write(&path, text))
-            .map_err(PipelineError::file("write", &path, MEND))?;
+        let (run, steps) = (&self.record.run, self.record.steps);
         let done = self.train.len() as u64;
-        if done < self.steps {
-            self.run
-                .say(format!("stopped after {done} of {} steps", self.steps));
+        if done < steps {
+            run.say(format!("stopped after {done} of {steps} steps"));
             return Ok(());
         }
         let references = &self.scores.references;
         let names: Vec<&str> = (shared.alignments.held_out.iter())
             .map(|alignment| alignment.name.as_str())
             .collect();
-        self.run.say(format!(
+        run.say(format!(
             "\n{} masked residues of {}\n{:34} {:>9} {:>8}",
             references.targets,
             names.join(", "),
@@ -303,18 +250,20 @@ impl Sink {
                 continue;
             };
             let recovered = percent(recovered);
-            self.run
-                .say(format!("{name:34} {recovered:>9} {nats:>8.4}"));
+            run.say(format!("{name:34} {recovered:>9} {nats:>8.4}"));
         }
-        self.run
-            .say(format!("results in {}", self.run.out.display()));
+        run.say(format!("results in {}", run.out.display()));
         Ok(())
     }
 
     fn curve(&self) -> Result<()> {
         let references = &self.scores.references;
-        let level =
-            |score: Score| vec![(0.0, score.nats, 0.0), (self.steps as f64, score.nats, 0.0)];
+        let level = |score: Score| {
+            vec![
+                (0.0, score.nats, 0.0),
+                (self.record.steps as f64, score.nats, 0.0),
+            ]
+        };
         let mut diagram = Diagram::new("fold: learning curve", "step", "nats a masked residue")
             .with("training", Mark::Line, self.train.clone())
             .with("held out", Mark::Both, self.validation.clone())
@@ -332,7 +281,7 @@ impl Sink {
                 percent(references.whole_columns.recovered)
             );
         }
-        diagram.draw().save(&self.run.result("curve.png"))
+        diagram.draw().save(&self.record.run.result("curve.png"))
     }
 }
 

@@ -31,7 +31,7 @@ impl<'a> Fits<'a> {
 
     /// Copies of the parameters: themselves, gradients, and the state of the optimizer.
     fn copies(&self) -> f64 {
-        2.0 + self.settings.recipe.slots().len() as f64
+        2.0 + self.settings.training.recipe.slots().len() as f64
     }
 
     fn refuse(&self, needs: f64, of: &str) -> PipelineError {
@@ -58,7 +58,7 @@ impl<'a> Fits<'a> {
         let model = &self.settings.model;
         let [h, f, layers] = [model.width, model.hidden, model.layers].map(|n| n as f64);
         let least = layers * h * (2.0 * h + 2.0 * f) + h * model.vocabulary as f64;
-        let size = stored(self.settings.dtype).size() as f64;
+        let size = stored(self.settings.training.dtype).size() as f64;
         let least = self.copies() * size * least * local as f64 / all as f64;
         match least > self.memory {
             true => Err(self.refuse(least, "parameters, gradients, optimizer")),
@@ -75,15 +75,23 @@ impl<'a> Fits<'a> {
         let (settings, local) = (self.settings, self.fabric.local());
         let pieces = local.clone().map(|w| graph.parameter_bytes(w));
         let stored = self.copies() * pieces.sum::<usize>() as f64;
-        let stages = Job::read(self.config, None).map(|job| job.memory(&settings.strategy));
+        let stages =
+            Job::read(self.config, None).map(|job| job.memory(&settings.training.strategy));
         // meshes and sizes that are not planned are held to what the graph is known to keep
         let least = |w| {
-            let moments = settings.strategy.in_flight(w, settings.in_flight);
+            let moments = settings
+                .training
+                .strategy
+                .in_flight(w, settings.training.in_flight);
             moments as f64 * graph.bytes_kept(w) as f64
         };
         let least = local.clone().map(least).sum::<f64>();
         // what is planned is memory of this machine, and a GPU has its own
-        let here = settings.strategy.device().is_none_or(|name| name == "cpu");
+        let here = settings
+            .training
+            .strategy
+            .device()
+            .is_none_or(|name| name == "cpu");
         let kept = stages.ok().and_then(std::result::Result::ok);
         let kept = kept.filter(|_| here);
         let most = |stages: Vec<Memory>| {

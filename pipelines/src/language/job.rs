@@ -6,18 +6,16 @@
 //!                                          └─► Select ──► test, whole parameters
 //! ```
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use advect_connectors::checkpoint::{Checkpoint, Progress};
 use advect_engine::fabric::Context;
-use advect_engine::source::Pace;
 use advect_engine::{EngineError, Shard, Tick};
-use advect_operators::training::{Control, Evaluation, Report, Trainable, select};
+use advect_operators::training::{Evaluation, Report, Trainable, select};
 use timely::dataflow::operators::{Inspect, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
 use timely::worker::Worker;
@@ -29,9 +27,8 @@ use super::weights::{self, Weights};
 use super::windows::Windows;
 use crate::checkpoints;
 use crate::pipeline::Stop;
-
-/// Steps whose batches are there before the step before them is done.
-const AHEAD: u64 = 1;
+use crate::training::batches::Steps;
+use crate::training::{Begin, Job, Learning, Origin, Told, Training, learn};
 
 /// What every worker of a process shares.
 pub(crate) struct Shared {
@@ -41,42 +38,32 @@ pub(crate) struct Shared {
     /// The same model when nothing is left out, if something is left out while it learns.
     pub(crate) evaluated: Option<Trainable>,
     pub(crate) stop: Stop,
-    /// What to begin from.
-    pub(crate) start: Option<Arc<Checkpoint>>,
+    pub(crate) origin: Origin,
     /// The weights to begin from, if there is no checkpoint.
     pub(crate) weights: Option<Arc<Weights>>,
-    /// Where checkpoints are written.
-    pub(crate) checkpoints: PathBuf,
 }
 
-impl Shared {
-    /// How far training had come when the run began.
-    pub(crate) fn begun(&self) -> (u64, u64) {
-        let start = self.start.as_ref().map(|c| c.progress());
-        start.map_or((0, 0), |progress| (progress.step, progress.sample))
+impl Job for Shared {
+    const NAME: &'static str = "language";
+
+    fn training(&self) -> &Training {
+        &self.settings.training
     }
 
-    /// The first sample of a step.
-    fn first_sample(&self, step: u64) -> u64 {
-        let (steps, samples) = self.begun();
-        samples + (step - steps) * self.settings.batching.step() as u64
+    fn trainable(&self) -> &Trainable {
+        &self.trainable
     }
 
-    /// What a checkpoint after `steps` steps says of itself.
-    fn progress(&self, steps: u64) -> Progress {
-        let (settings, recipe) = (&self.settings, &self.settings.recipe);
-        let job = [
-            ("pipeline", "language".to_owned()),
-            ("mesh", settings.strategy.to_string()),
-            ("optimizer", format!("{:?}", recipe.method)),
-            ("model", format!("{:?}", settings.model)),
-        ];
-        Progress {
-            step: steps,
-            sample: self.first_sample(steps),
-            seed: recipe.seed,
-            job: job.map(|(name, what)| (name.to_owned(), what)).into(),
-        }
+    fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    fn model(&self) -> &dyn Debug {
+        &self.settings.model
     }
 }
 
@@ -108,7 +95,7 @@ pub(crate) fn run(
     worker: &mut Worker,
     context: &Context,
     shared: &Arc<Shared>,
-    heard: impl FnMut(Event) + 'static,
+    heard: Told<Event>,
 ) -> BTreeMap<String, Shard> {
     let probe = ProbeHandle::new();
     let whole: Rc<RefCell<BTreeMap<String, Shard>>> = Rc::default();
@@ -133,61 +120,34 @@ fn wire<'s>(
     probe: &ProbeHandle<Tick>,
 ) -> Result<(), EngineError> {
     let (settings, trainable) = (&shared.settings, &shared.trainable);
-    let steps = settings.recipe.schedule.steps;
+    let steps = settings.training.steps();
     let text: Rc<dyn AsRef<[u8]>> = Rc::new(Text(Arc::clone(shared)));
-    let end = Rc::new(Cell::new(steps));
-    let pace: Pace<Tick> = Pace::new(AHEAD, |time| time.step);
-    let (begin, _) = shared.begun();
-    let load = |name: &str, end: &Rc<Cell<u64>>, samples: Box<dyn FnMut(u64) -> Vec<Starts>>| {
-        let (text, end) = (Rc::clone(&text), Rc::clone(end));
-        let loader = Loader {
-            text,
-            samples,
-            begin,
-            end,
-        };
-        loader.wire(scope, name, &trainable.graph, &pace)
+    let (mesh, worker) = (trainable.graph.mesh(), scope.index());
+    let learning = Learning::of(&**shared);
+    let load = |name: &str, steps: Steps, samples: Box<dyn FnMut(u64) -> Vec<Starts>>| {
+        let text = Rc::clone(&text);
+        Loader { text, samples }.wire(scope, name, &trainable.graph, steps)
     };
 
-    let inputs = load("Windows", &end, Box::new(training(shared)))?;
-    let stop = shared.stop.clone();
-    let (mesh, worker) = (trainable.graph.mesh(), scope.index());
-    let in_flight = Some(settings.strategy.in_flight(worker, settings.in_flight));
-    let saving = Arc::clone(shared);
-    let control = Control {
-        in_flight,
-        deferred: (settings.zero_bubble).then(|| settings.strategy.deferred(settings.in_flight)),
-        stop: Rc::new(move || stop.is_set()),
-        saves: Rc::new(move |report| {
-            let settings = &saving.settings;
-            settings.saves(report.step + 1) || (report.stop && settings.checkpoint.every > 0)
-        }),
-        start: match (&shared.start, &shared.weights) {
+    let inputs = load("Windows", learning.steps(), Box::new(training(shared)))?;
+    let begin = Begin {
+        start: match (&shared.origin.start, &shared.weights) {
             (Some(from), _) => Some(checkpoints::start(from, mesh, worker)),
             (None, Some(weights)) => Some(weights::start(weights, mesh, worker)),
             (None, None) => None,
         },
+        deferred: (settings.zero_bubble).then(|| {
+            settings
+                .training
+                .strategy
+                .deferred(settings.training.in_flight)
+        }),
     };
-    let trained = trainable.wire(scope, inputs, &settings.recipe, control)?;
-    let learned = trained.learned().clone();
-    let said = Arc::clone(shared);
-    let (place, keep) = (&shared.checkpoints, settings.checkpoint.keep);
-    checkpoints::write(trained.snapshots, mesh, place, keep, move |steps| {
-        said.progress(steps)
-    })
-    .probe_with(probe);
-    let (told, last) = (Rc::clone(heard), Rc::clone(&end));
-    let reports = trained.reports.inspect(move |report: &Report| {
-        if report.stop {
-            // all that the pace has let out on any worker by now
-            last.set(last.get().min(report.step + AHEAD + 1));
-        }
-        (told.borrow_mut())(Event::Step(*report));
-    });
-    pace.follow(reports).probe_with(probe);
+    let told = Rc::clone(heard);
+    let step = move |report: &Report| (told.borrow_mut())(Event::Step(*report));
+    let learned = learn(scope, shared, &learning, inputs, begin, (step, probe))?;
 
     let versions = |chosen: Chosen| select(&learned, move |step| chosen(step));
-    let every = Rc::new(Cell::new(steps + 1));
     let evaluate =
         |name: &str, windows: Vec<Starts>, chosen: Chosen, kind: fn(Evaluation) -> Event| {
             let when = chosen.clone();
@@ -195,18 +155,18 @@ fn wire<'s>(
                 true => windows.clone(),
                 false => Vec::new(),
             };
-            let inputs = load(name, &every, Box::new(batches))?;
+            let inputs = load(name, learning.versions(), Box::new(batches))?;
             let measured = shared.evaluated.as_ref().unwrap_or(trainable);
+            let in_flight = Some(settings.training.in_flight(worker));
             let found = measured.evaluate(versions(chosen), inputs, in_flight)?;
             let told = Rc::clone(heard);
             let seen = found.inspect(move |found| (told.borrow_mut())(kind(*found)));
             seen.probe_with(probe);
             Ok::<_, EngineError>(())
         };
-    let (validating, reached) = (Arc::clone(shared), Rc::clone(&end));
-    // a run that is stopped is not validated any more
+    let validating = Arc::clone(shared);
     let validates: Chosen =
-        Rc::new(move |step| validating.settings.validates(step) && reached.get() == steps);
+        Rc::new(learning.chosen(move |step| validating.settings.validates(step)));
     let validated = Rc::clone(&validates);
     let last: Chosen = Rc::new(move |step| step == steps && validated(step));
     let windows = contiguous(
@@ -235,8 +195,12 @@ fn wire<'s>(
 /// The micro-batches of a step of training.
 fn training(shared: &Arc<Shared>) -> impl FnMut(u64) -> Vec<Starts> + 'static {
     let (settings, part) = (&shared.settings, shared.corpus.train());
-    let windows = Windows::new(part.len(), settings.model.context, settings.recipe.seed);
-    let (batching, mut windows) = (settings.batching, windows);
+    let windows = Windows::new(
+        part.len(),
+        settings.model.context,
+        settings.training.recipe.seed,
+    );
+    let (batching, mut windows) = (settings.training.batching, windows);
     let shared = Arc::clone(shared);
     let part = part.start;
     move |step| {
@@ -262,7 +226,7 @@ fn contiguous(shared: &Shared, part: Range<usize>, samples: usize) -> Vec<Starts
         .take(samples.max(1))
         .map(Some)
         .collect();
-    let moment = settings.batching.moment();
+    let moment = settings.training.batching.moment();
     let filled = |chunk: &[Option<usize>]| {
         let mut chunk = chunk.to_vec();
         chunk.resize(moment, None);

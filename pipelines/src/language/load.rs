@@ -1,15 +1,13 @@
 //! Batches as streams: each worker cuts its own pieces from the text, and nothing is sent.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use advect_engine::graph::{Spec, Streams};
-use advect_engine::source::Pace;
 use advect_engine::{EngineError, Graph, Shard, Tick};
 use timely::dataflow::Scope;
 
-use crate::batches::{self, Steps};
+use crate::training::batches::{self, Steps};
 
 /// The inputs of a graph, by the names it has for them.
 pub(crate) const TOKENS: &str = "tokens";
@@ -24,29 +22,20 @@ pub(crate) struct Loader<S> {
     pub(crate) text: Rc<dyn AsRef<[u8]>>,
     /// Micro-batches of a step; empty if it has none.
     pub(crate) samples: S,
-    /// The first step.
-    pub(crate) begin: u64,
-    /// No step from this one on.
-    pub(crate) end: Rc<Cell<u64>>,
 }
 
 impl<S: FnMut(u64) -> Vec<Starts> + 'static> Loader<S> {
-    /// The pieces of `tokens` and `targets` of `graph` on this worker, step after step as `pace` allows.
+    /// The pieces of `tokens` and `targets` of `graph` on this worker, step after step.
     pub(crate) fn wire<'s>(
         mut self,
         scope: Scope<'s, Tick>,
         name: &str,
         graph: &Graph,
-        pace: &Pace<Tick>,
+        steps: Steps,
     ) -> Result<Streams<'s, Tick>, EngineError> {
         let cuts = [TOKENS, TARGETS].map(|name| Cut::new(graph, name, scope.index()));
         let [tokens, targets] = cuts;
         let cuts = [(tokens?, 0), (targets?, 1)];
-        let steps = Steps {
-            begin: self.begin,
-            end: self.end,
-            pace: pace.clone(),
-        };
         let text = self.text;
         let names = [TOKENS, TARGETS];
         Ok(batches::wire(scope, name, &names, steps, move |step| {

@@ -15,8 +15,7 @@ mod sink;
 mod weights;
 mod windows;
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use advect_engine::Fabric;
 use advect_operators::training::Trainable;
@@ -28,12 +27,12 @@ use self::job::Shared;
 use self::settings::Settings;
 use self::sink::Sink;
 use self::windows::Windows;
-use crate::checkpoints;
 use crate::config::Config;
 use crate::data;
-use crate::error::{PipelineError, Result};
+use crate::error::Result;
 use crate::pipeline::{Choice, Pipeline, Preset, Run, Stop};
 use crate::plan::Plan;
+use crate::training::{Origin, listened, plan};
 
 /// The pipeline.
 pub struct Language;
@@ -95,76 +94,20 @@ impl Pipeline for Language {
 
     fn plan(&self, config: &Config, fabric: &Fabric) -> Result<Plan> {
         let settings = Settings::read(config, fabric)?;
-        let trainable = train(&settings)?;
-        let (graph, batching) = (&trainable.graph, settings.batching);
-        let workers = 0..graph.mesh().workers();
-        let most = |of: &dyn Fn(usize) -> usize| workers.clone().map(of).max().unwrap_or(0) as u64;
-        let stored = |worker: usize| {
-            let pieces = graph
-                .parameters()
-                .map(|(_, v)| graph.spec(v).bytes(graph.mesh(), worker));
-            pieces.sum::<usize>()
-        };
-        let weights = most(&stored);
-        let slots = settings.recipe.slots().len() as u64;
+        let (training, batching) = (&settings.training, settings.training.batching);
         let title = format!(
             "language on {fabric}, {}: {} parameters, {} samples a step in {} micro-batches",
-            settings.strategy,
+            training.strategy,
             settings.model.parameters(),
             batching.step(),
             batching.accumulation()
         );
-        Ok(Plan::new(title)
-            .node("Windows", "samples of a step from the text", 0)
-            .node(
-                "Forward",
-                "the graph, parameters as they are stored",
-                weights,
-            )
-            .node(
-                "Backward",
-                "its adjoint, gradients as they are stored",
-                weights,
-            )
-            .node("Tally", "loss, targets, squares of gradients", 0)
-            .node("Update", "the state of the optimizer", slots * weights)
-            .edge("Windows", "Forward", "tokens and targets", "pipeline", 0)
-            .edge(
-                "Forward",
-                "Backward",
-                "relayouts on the way forward, a micro-batch",
-                "relayout",
-                most(&|w| graph.bytes_sent(w)),
-            )
-            .edge(
-                "Backward",
-                "Update",
-                "relayouts on the way back, a micro-batch",
-                "relayout",
-                most(&|w| graph.bytes_sent_back(w)),
-            )
-            .edge(
-                "Backward",
-                "Tally",
-                "gradients to where they are stored, a step",
-                "relayout",
-                most(&|w| trainable.gradient_bytes_sent(w).unwrap_or(0)),
-            )
-            .edge(
-                "Tally",
-                "Update",
-                "totals of a step",
-                "Partial(Sum) -> Same",
-                0,
-            )
-            .edge(
-                "Update",
-                "Forward",
-                "version of the next step",
-                "feedback (1, 0)",
-                0,
-            )
-            .note("memory without activations; relayouts of parameters are sent once a step"))
+        let feed = [
+            "Windows",
+            "samples of a step from the text",
+            "tokens and targets",
+        ];
+        Ok(plan(title, feed, &train(&settings)?, training))
     }
 
     fn resumes(&self) -> bool {
@@ -174,11 +117,11 @@ impl Pipeline for Language {
     fn run(&self, run: &Run) -> Result<()> {
         let settings = Settings::read(&run.config, &run.fabric)?;
         Fits::here(&run.config, &settings, &run.fabric).parameters()?;
-        let start = checkpoints::begin(run, &settings.checkpoint)?;
-        let both = !settings.weights.is_empty() && !settings.checkpoint.from.is_empty();
+        let origin = Origin::of(run, &settings.training)?;
+        let both = !settings.weights.is_empty() && !settings.training.checkpoint.from.is_empty();
         let why = "stands beside model.weights: begin from one of them";
         run.config.require("checkpoint.from", !both, why)?;
-        let weights = match (&start, settings.weights.as_str()) {
+        let weights = match (&origin.start, settings.weights.as_str()) {
             (None, path) if !path.is_empty() => Some(Arc::new(weights::read(
                 &settings.model,
                 &data::locate(path)?,
@@ -187,46 +130,15 @@ impl Pipeline for Language {
         };
         let mut shared = shared(&run.config, settings, run.stop.clone())?;
         Fits::here(&run.config, &shared.settings, &run.fabric).whole(&shared.trainable.graph)?;
-        let steps = shared.settings.recipe.schedule.steps;
-        if let Some(done) = start
-            .as_ref()
-            .map(|c| c.progress().step)
-            .filter(|d| *d > steps)
-        {
-            let why = format!("the checkpoint has taken {done}, and this run ends after {steps}");
-            return Err(run.config.wrong("training.steps", why).into());
-        }
-        (shared.start, shared.checkpoints) = (start, checkpoints::directory(run));
+        shared.origin = origin;
         shared.weights = weights;
         let shared = Arc::new(shared);
         let sink = match run.is_first_process() {
             true => Some(Sink::create(run, &shared)?),
             false => None,
         };
-        let sink = Arc::new(Mutex::new((sink, Ok::<(), PipelineError>(()))));
-        let (mine, theirs) = (Arc::clone(&sink), Arc::clone(&shared));
-        let begun = shared.begun();
-        let options = run.observe_from(&format!("{begun:?}"));
-        let outcome = run.fabric.run_with(&options, move |worker, context| {
-            let (mine, stop) = (Arc::clone(&mine), theirs.stop.clone());
-            let speaks = context.index == 0;
-            job::run(worker, context, &theirs, move |event| {
-                let mut held = mine.lock().unwrap_or_else(PoisonError::into_inner);
-                let (sink, written) = &mut *held;
-                let (Some(sink), Ok(()), true) = (sink, &written, speaks) else {
-                    return;
-                };
-                if let Err(e) = sink.hear(event) {
-                    // end in order, then say why
-                    *written = Err(e);
-                    stop.set();
-                }
-            })
-        });
-        let mut held = sink.lock().unwrap_or_else(PoisonError::into_inner);
-        let (sink, written) = (held.0.take(), std::mem::replace(&mut held.1, Ok(())));
-        written?;
-        let whole = outcome?.into_iter().next().unwrap_or_default();
+        let (sink, given) = listened(run, &shared, sink, Sink::hear, job::run)?;
+        let whole = given.into_iter().next().unwrap_or_default();
         match sink {
             Some(sink) => sink.finish(&shared, whole),
             None => Ok(()),
@@ -240,9 +152,13 @@ fn alone(config: &Config) -> Result<Settings> {
 }
 
 fn train(settings: &Settings) -> Result<Trainable> {
-    let samples = settings.batching.moment();
+    let samples = settings.training.batching.moment();
     let model = &settings.model;
-    Ok(model.train(samples, settings.dtype, &settings.strategy)?)
+    Ok(model.train(
+        samples,
+        settings.training.dtype,
+        &settings.training.strategy,
+    )?)
 }
 
 /// The graph that measures what was learned, where it is not the one that learns.
@@ -250,15 +166,15 @@ fn evaluated(settings: &Settings) -> Result<Option<Trainable>> {
     if settings.model.style.dropout.rate == 0.0 {
         return Ok(None);
     }
-    let samples = settings.batching.moment();
+    let samples = settings.training.batching.moment();
     let model = Gpt {
         style: settings.model.style.evaluated(),
         ..settings.model.clone()
     };
     Ok(Some(model.train(
         samples,
-        settings.dtype,
-        &settings.strategy,
+        settings.training.dtype,
+        &settings.training.strategy,
     )?))
 }
 
@@ -270,8 +186,7 @@ fn shared(config: &Config, settings: Settings, stop: Stop) -> Result<Shared> {
         settings,
         corpus,
         stop,
-        start: None,
+        origin: Origin::default(),
         weights: None,
-        checkpoints: PathBuf::new(),
     })
 }

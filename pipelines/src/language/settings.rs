@@ -1,15 +1,19 @@
 //! The configuration of `language`, read and checked.
 
-use advect_engine::{DType, Fabric};
+use advect_engine::Fabric;
 use advect_operators::local::device;
 use advect_operators::network::Dropout;
-use advect_operators::training::{Batching, Fall, Method, Recipe, Samples, Schedule};
-use advect_operators::transformer::{Activation, Gpt, Norm, Positions, Role, Strategy, Style};
+use advect_operators::training::{Method, Samples};
+use advect_operators::transformer::{Activation, Gpt, Norm, Positions, Strategy, Style};
 use serde::Deserialize;
 
 use crate::checkpoints;
 use crate::config::Config;
 use crate::error::Result;
+use crate::training::Training;
+use crate::training::settings::{
+    self, Keys, Precision, Validation, epsilon, from_zero, holds, part, strategy,
+};
 
 /// What a token is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -46,15 +50,6 @@ pub(crate) struct Text {
     pub(crate) alphabet: Alphabet,
     pub(crate) validate: usize,
     pub(crate) test: usize,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Precision {
-    Bf16,
-    F32,
-    F64,
-    Canonical,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -115,27 +110,6 @@ impl Regather {
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Training {
-    steps: u64,
-    rate: f64,
-    floor: f64,
-    warm_up: u64,
-    fall: Fall,
-    decay: f64,
-    clip: f64,
-    average: f64,
-    seed: u64,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Validation {
-    pub(crate) every: u64,
-    pub(crate) samples: usize,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(crate) struct Sample {
     pub(crate) prompt: String,
     pub(crate) tokens: usize,
@@ -151,7 +125,7 @@ struct Raw {
     model: Model,
     layout: Layout,
     samples: Samples,
-    training: Training,
+    training: Keys,
     optimizer: Method,
     validation: Validation,
     checkpoint: checkpoints::Settings,
@@ -165,14 +139,9 @@ pub(crate) struct Settings {
     pub(crate) model: Gpt,
     /// A file of weights to begin from; empty begins with new ones.
     pub(crate) weights: String,
-    pub(crate) dtype: DType,
-    pub(crate) strategy: Strategy,
-    pub(crate) in_flight: usize,
+    pub(crate) training: Training,
     pub(crate) zero_bubble: bool,
-    pub(crate) batching: Batching,
-    pub(crate) recipe: Recipe,
     pub(crate) validation: Validation,
-    pub(crate) checkpoint: checkpoints::Settings,
     pub(crate) sample: Sample,
 }
 
@@ -191,7 +160,7 @@ impl Settings {
             directory => strategy.offloading(directory),
         };
         let strategy = placed(config, strategy, &raw)?;
-        let (model, training) = (&raw.model, &raw.training);
+        let model = &raw.model;
         let positive = [
             ("model.context", model.context),
             ("model.width", model.width),
@@ -202,7 +171,6 @@ impl Settings {
             ("samples.step", raw.samples.step),
             ("samples.micro", raw.samples.micro),
             ("validation.every", raw.validation.every as usize),
-            ("training.steps", training.steps as usize),
             ("checkpoint.keep", raw.checkpoint.keep),
         ];
         for (key, value) in positive {
@@ -219,8 +187,7 @@ impl Settings {
         ] {
             config.require(key, value <= MOST, "must be at most 16777216")?;
         }
-        let chunks = strategy.places(model.layers).map(|_| ());
-        chunks.map_err(|e| config.wrong("layout.mesh", e))?;
+        holds(config, &strategy, model.layers)?;
         let whole = model.width.is_multiple_of(model.heads);
         config.require("model.heads", whole, "must divide model.width")?;
         let shared = model.heads.is_multiple_of(model.groups);
@@ -231,26 +198,13 @@ impl Settings {
             model.positions == Positions::Learned || paired,
             "turns pairs of columns: make model.width / model.heads even",
         )?;
-        let part = (0.0..1.0).contains(&model.dropout);
-        config.require("model.dropout", part, "must be from 0 on and below 1")?;
-        let stays = (0.0..1.0).contains(&training.average);
-        config.require("training.average", stays, "must be from 0 on and below 1")?;
-        let small = model.epsilon > 0.0 && model.epsilon < 1.0;
-        config.require("model.epsilon", small, "must be above 0 and below 1")?;
+        part(config, "model.dropout", model.dropout)?;
+        epsilon(config, model.epsilon)?;
+        raw.training.check(config)?;
+        from_zero(config, "sample.temperature", raw.sample.temperature)?;
         let base = model.rotary_base;
         let turns = base.is_finite() && base > 1.0;
         config.require("model.rotary_base", turns, "must be a number above 1")?;
-        let batching = Batching::new(raw.samples, &strategy)?;
-        let finite = |x: f64| x.is_finite() && x >= 0.0;
-        for (key, value) in [
-            ("training.rate", training.rate),
-            ("training.floor", training.floor),
-            ("training.decay", training.decay),
-            ("training.clip", training.clip),
-            ("sample.temperature", raw.sample.temperature),
-        ] {
-            config.require(key, finite(value), "must be a number from 0 on")?;
-        }
         Ok(Settings {
             model: Gpt {
                 vocabulary: raw.text.alphabet.size(),
@@ -271,64 +225,38 @@ impl Settings {
                     tied: model.tied,
                     dropout: Dropout {
                         rate: model.dropout,
-                        seed: training.seed,
+                        seed: raw.training.seed,
                     },
                     bounded: false,
                     flash: model.flash,
                 },
             },
             weights: raw.model.weights.clone(),
-            dtype: match model.precision {
-                Precision::Bf16 => DType::BF16,
-                Precision::F32 => DType::F32,
-                Precision::F64 => DType::F64,
-                Precision::Canonical => DType::Canonical,
-            },
-            recipe: Recipe {
-                method: raw.optimizer,
-                schedule: Schedule {
-                    peak: training.rate,
-                    floor: training.floor,
-                    warm_up: training.warm_up,
-                    steps: training.steps,
-                    fall: training.fall,
-                },
-                decay: training.decay,
-                clip: Some(training.clip).filter(|clip| *clip > 0.0),
-                seed: training.seed,
-                average: Some(training.average).filter(|stays| *stays > 0.0),
-            },
+            training: Training::new(
+                &raw.training,
+                raw.optimizer,
+                raw.samples,
+                raw.model.precision,
+                (strategy, raw.layout.in_flight),
+                raw.checkpoint,
+            )?,
             text: raw.text,
-            in_flight: raw.layout.in_flight,
             zero_bubble: raw.layout.zero_bubble,
             validation: raw.validation,
-            checkpoint: raw.checkpoint,
             sample: raw.sample,
-            strategy,
-            batching,
         })
     }
 
     /// Whether the version before step `step` is validated: every so often, and the last.
     pub(crate) fn validates(&self, step: u64) -> bool {
-        step == self.recipe.schedule.steps
-            || (step > 0 && step.is_multiple_of(self.validation.every))
-    }
-
-    /// Whether a checkpoint is written after `steps` steps: every so often, and after the last.
-    pub(crate) fn saves(&self, steps: u64) -> bool {
-        let every = self.checkpoint.every;
-        every > 0 && (steps.is_multiple_of(every) || steps == self.recipe.schedule.steps)
+        step == self.training.steps() || (step > 0 && step.is_multiple_of(self.validation.every))
     }
 }
 
 /// Workers of the mesh that is asked for; one if that is left open.
 pub(crate) fn workers(config: &Config) -> Result<usize> {
     let raw: Raw = config.read()?;
-    match raw.layout.mesh.as_str() {
-        AUTO => Ok(1),
-        named => Ok(parsed(config, named)?.mesh().workers()),
-    }
+    settings::workers(config, &raw.layout.mesh)
 }
 
 /// The strategy on the device that is asked for, if one is.
@@ -349,25 +277,3 @@ fn placed(config: &Config, strategy: Strategy, raw: &Raw) -> Result<Strategy> {
 /// Layers at most, and the most of other extents: more are a slip of the finger, and could not be counted.
 const MOST_LAYERS: usize = 1000;
 const MOST: usize = 1 << 24;
-/// Every worker has its own samples.
-const AUTO: &str = "auto";
-
-fn parsed(config: &Config, mesh: &str) -> Result<Strategy> {
-    let why = |e: advect_engine::EngineError| config.wrong("layout.mesh", e);
-    Ok(mesh.parse().map_err(why)?)
-}
-
-/// The mesh that is asked for, if it is of all workers.
-fn strategy(config: &Config, mesh: &str, fabric: &Fabric) -> Result<Strategy> {
-    let workers = fabric.workers();
-    let strategy = match mesh {
-        AUTO => Strategy::new(&[(Role::Data, workers)])?,
-        named => parsed(config, named)?,
-    };
-    let why = format!(
-        "has {0} workers and the run {workers}; start it with -w {0} or change an axis",
-        strategy.mesh().workers()
-    );
-    config.require("layout.mesh", strategy.mesh().workers() == workers, &why)?;
-    Ok(strategy)
-}

@@ -1,7 +1,6 @@
 //! Results of `language`, written as they come: metrics, curve, scores, a text.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use advect_engine::Shard;
 use advect_operators::training::{Evaluation, Report};
@@ -11,15 +10,11 @@ use super::job::{Event, Shared};
 use super::sample::Writer;
 use super::weights;
 use crate::error::{PipelineError, Result};
-use crate::metrics::Metrics;
 use crate::pipeline::Run;
 use crate::plot::{Diagram, Mark};
-use crate::progress::Progress;
-use crate::tensorboard::Events;
+use crate::training::{Points, Record};
 
 const MEND: &str = "choose another directory with --out";
-/// Rows of the table, about.
-const ROWS: u64 = 20;
 
 /// A line of `metrics.jsonl`.
 #[derive(Serialize, Deserialize)]
@@ -49,14 +44,9 @@ enum Metric {
     },
 }
 
-/// `scores.json`.
+/// What `scores.json` has of its own.
 #[derive(Debug, Default, Serialize)]
 struct Scores {
-    parameters: usize,
-    steps: u64,
-    /// Targets that the loss operators counted.
-    targets: u64,
-    targets_per_second: f64,
     /// What one token is: "byte" or "base".
     unit: &'static str,
     train_bits: Option<f64>,
@@ -66,17 +56,10 @@ struct Scores {
 
 /// Writers of all results, on the first process.
 pub(crate) struct Sink {
-    run: Run,
-    metrics: Metrics,
-    events: Events,
-    progress: Progress,
-    begun: Instant,
-    last: Instant,
-    train: Vec<(f64, f64, f64)>,
-    validation: Vec<(f64, f64, f64)>,
+    record: Record,
+    train: Points,
+    validation: Points,
     scores: Scores,
-    every: u64,
-    steps: u64,
 }
 
 fn bits(loss: f64) -> f64 {
@@ -89,49 +72,36 @@ impl Sink {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn create(run: &Run, shared: &Shared) -> Result<Self> {
-        let (begin, _) = shared.begun();
-        let (metrics, before) = Metrics::open(run, |metric: &Metric| match metric {
+        let (begin, _) = shared.origin.begun();
+        let (settings, unit) = (&shared.settings, shared.settings.text.alphabet.unit());
+        let sizes = (settings.training.steps(), settings.model.parameters());
+        let (record, before) = Record::create(run, "language", sizes, |metric| match metric {
             Metric::Step { step, .. } | Metric::Validation { step, .. } => *step < begin,
             Metric::Test { .. } => false,
         })?;
-        run.keep_settings()?;
-        let (settings, unit) = (&shared.settings, shared.settings.text.alphabet.unit());
-        let steps = settings.recipe.schedule.steps;
         let mut sink = Sink {
-            run: run.clone(),
-            metrics,
-            events: Events::create(&run.out).map_err(PipelineError::file(
-                "write events in",
-                &run.out,
-                MEND,
-            ))?,
-            progress: run.progress("language", steps),
-            begun: Instant::now(),
-            last: Instant::now(),
-            train: Vec::new(),
-            validation: Vec::new(),
+            record,
+            train: Points::new(),
+            validation: Points::new(),
             scores: Scores {
-                parameters: settings.model.parameters(),
                 unit,
                 ..Scores::default()
             },
-            every: steps.div_ceil(ROWS).max(1),
-            steps,
         };
         for metric in &before {
             sink.remember(metric);
         }
         if begin > 0 {
-            sink.line(&format!("goes on after {begin} steps"));
+            sink.record.line(&format!("goes on after {begin} steps"));
         }
-        sink.line(&format!(
+        sink.record.line(&format!(
             "{} parameters on {}, {} tokens of text",
             settings.model.parameters(),
-            settings.strategy,
+            settings.training.strategy,
             shared.corpus.tokens.len()
         ));
         let per = format!("bits/{unit}");
-        sink.line(&format!(
+        sink.record.line(&format!(
             "{:>7} {:>10} {:>10} {:>8} {:>9} {:>10}",
             "step", per, "validated", "norm", "rate", "tokens/s"
         ));
@@ -146,19 +116,13 @@ impl Sink {
             Metric::Test { .. } => {}
         }
         if let Metric::Step { .. } = metric {
-            self.progress.step();
-        }
-    }
-
-    fn line(&self, text: &str) {
-        if !self.run.quiet {
-            self.progress.line(text);
+            self.record.earlier();
         }
     }
 
     fn metric(&mut self, metric: &Metric) -> Result<()> {
-        self.metrics.write(metric)?;
-        let told = match *metric {
+        let record = &mut self.record;
+        match *metric {
             Metric::Step {
                 step,
                 bits,
@@ -167,14 +131,13 @@ impl Sink {
                 ..
             } => {
                 let numbers = [("bits/training", bits), ("norm", norm), ("rate", rate)];
-                self.events.scalars(step + 1, &numbers)
+                record.metric(metric, step + 1, &numbers)
             }
             Metric::Validation { step, bits, .. } => {
-                self.events.scalars(step, &[("bits/validation", bits)])
+                record.metric(metric, step, &[("bits/validation", bits)])
             }
-            Metric::Test { step, bits, .. } => self.events.scalars(step, &[("bits/test", bits)]),
-        };
-        told.map_err(PipelineError::file("write events in", &self.run.out, MEND))
+            Metric::Test { step, bits, .. } => record.metric(metric, step, &[("bits/test", bits)]),
+        }
     }
 
     /// Takes what has happened.
@@ -203,36 +166,28 @@ impl Sink {
     }
 
     fn step(&mut self, report: &Report) -> Result<()> {
-        let seconds = self.last.elapsed().as_secs_f64().max(1e-9);
-        self.last = Instant::now();
-        let done = report.step + 1;
-        self.scores.steps = done;
-        self.scores.targets += report.targets;
-        self.scores.train_bits = Some(bits(report.loss));
-        self.train.push((done as f64, bits(report.loss), 0.0));
-        self.progress.step();
-        if report.step.is_multiple_of(self.every) || done == self.steps {
-            let all = self.begun.elapsed().as_secs_f64().max(1e-9);
-            self.line(&format!(
-                "{:>7} {:>10.4} {:>10} {:>8.3} {:>9.2e} {:>10.0}",
-                done,
-                bits(report.loss),
-                self.validation
-                    .last()
-                    .map_or("-".to_owned(), |v| format!("{:.4}", v.1)),
+        let pace = self.record.step(report);
+        let now = bits(report.loss);
+        self.scores.train_bits = Some(now);
+        self.train.push((pace.done as f64, now, 0.0));
+        if let Some(speed) = pace.row {
+            let validated = self.validation.last();
+            self.record.line(&format!(
+                "{:>7} {now:>10.4} {:>10} {:>8.3} {:>9.2e} {speed:>10.0}",
+                pace.done,
+                validated.map_or("-".to_owned(), |v| format!("{:.4}", v.1)),
                 report.norm,
                 report.rate,
-                self.scores.targets as f64 / all
             ));
         }
         self.metric(&Metric::Step {
             step: report.step,
             loss: report.loss,
-            bits: bits(report.loss),
+            bits: now,
             norm: report.norm,
             rate: report.rate,
             targets: report.targets,
-            targets_per_second: report.targets as f64 / seconds,
+            targets_per_second: pace.targets_per_second,
         })
     }
 
@@ -259,42 +214,35 @@ impl Sink {
     /// # Errors
     /// If the system refuses.
     pub(crate) fn finish(mut self, shared: &Shared, whole: BTreeMap<String, Shard>) -> Result<()> {
-        self.progress.finish();
-        let seconds = self.begun.elapsed().as_secs_f64().max(1e-9);
-        self.scores.targets_per_second = self.scores.targets as f64 / seconds;
+        self.record.scores(&self.scores)?;
         self.curve()?;
-        let path = self.run.result("scores.json");
-        let text = serde_json::to_vec_pretty(&self.scores).map_err(std::io::Error::from);
-        text.and_then(|text| std::fs::write(&path, text))
-            .map_err(PipelineError::file("write", &path, MEND))?;
+        let run = &self.record.run;
         if whole.is_empty() {
-            let (done, steps) = (self.scores.steps, self.steps);
-            self.run
-                .say(format!("stopped after {done} of {steps} steps"));
+            let (done, steps) = (self.record.done(), self.record.steps);
+            run.say(format!("stopped after {done} of {steps} steps"));
             return Ok(());
         }
-        weights::write(&shared.settings.model, &whole, &self.run.result("model"))?;
+        weights::write(&shared.settings.model, &whole, &run.result("model"))?;
         let text = self.text(shared, whole)?;
-        let path = self.run.result("sample.txt");
+        let path = run.result("sample.txt");
         std::fs::write(&path, &text).map_err(PipelineError::file("write", &path, MEND))?;
         let shown = |bits: Option<f64>| bits.map_or("-".to_owned(), |b| format!("{b:.4}"));
         let unit = self.scores.unit;
-        self.run.say(format!("\n{text}\n"));
-        self.run.say(format!(
+        run.say(format!("\n{text}\n"));
+        run.say(format!(
             "bits/{unit}: validation {}, test {}",
             shown(self.scores.validation_bits),
             shown(self.scores.test_bits)
         ));
-        self.run
-            .say(format!("results in {}", self.run.out.display()));
+        run.say(format!("results in {}", run.out.display()));
         Ok(())
     }
 
     fn text(&self, shared: &Shared, whole: BTreeMap<String, Shard>) -> Result<String> {
         let (settings, ask) = (&shared.settings, &shared.settings.sample);
-        let writer = Writer::new(&settings.model, settings.dtype, whole)?;
+        let writer = Writer::new(&settings.model, settings.training.dtype, whole)?;
         let prompt = shared.corpus.encode(&ask.prompt);
-        let seed = settings.recipe.seed;
+        let seed = settings.training.recipe.seed;
         let more = writer.go_on(&prompt, ask.tokens, ask.temperature, seed)?;
         Ok(shared.corpus.decode(&[prompt, more].concat()))
     }
@@ -308,6 +256,6 @@ impl Sink {
         if let Some(test) = self.scores.test_bits {
             diagram.subtitle = format!("test part: {test:.3} bits a {}", self.scores.unit);
         }
-        diagram.draw().save(&self.run.result("curve.png"))
+        diagram.draw().save(&self.record.run.result("curve.png"))
     }
 }

@@ -242,7 +242,7 @@ mod tests {
                 let settings = Settings::read(&config, &fabric).unwrap();
                 let read = Job::read(&config, None).unwrap().given.unwrap();
                 let run = &candidate.run;
-                let schedule = match (settings.zero_bubble, settings.in_flight) {
+                let schedule = match (settings.zero_bubble, settings.training.in_flight) {
                     (true, _) => Schedule::ZbH1,
                     _ if run.accumulation() == Ok(1) => run.schedule,
                     (_, n) if run.axes.pipeline > 1 && Ok(n) == run.accumulation() => {
@@ -262,7 +262,7 @@ mod tests {
                     *run,
                     "{candidate}"
                 );
-                assert_eq!(settings.batching.step(), 24);
+                assert_eq!(settings.training.batching.step(), 24);
                 assert_eq!(candidate.workers() * candidate.threads, cores);
                 *schedules.entry(run.schedule).or_insert(0) += 1;
             }

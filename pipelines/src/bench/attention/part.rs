@@ -1,7 +1,6 @@
 //! One mode in a process of its own: steps of a graph of blocks and its adjoint, and what is resident.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use advect_engine::{DType, Shard};
 use advect_operators::training::Initial;
@@ -10,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{NAME, engine};
 use crate::bench::block::steps;
-use crate::bench::{BenchError, Figure, Options, Report, memory, peer};
+use crate::bench::cost::alone;
+use crate::bench::{BenchError, Figure, Options, Report, memory};
 
 /// Tells a process that it is to measure, and what.
 const PART: &str = "ADVECT_BENCH_ATTENTION";
@@ -74,14 +74,12 @@ impl Case {
 
     /// Measures in another process of this program.
     pub(super) fn measure(&self, options: &Options) -> Result<Cost, BenchError> {
-        let program = std::env::current_exe().map_err(|e| BenchError::failed(NAME, e))?;
-        let mut command = Command::new(program);
         let said = serde_json::to_string(self).map_err(|e| BenchError::failed(NAME, e))?;
-        command.args(["bench", NAME]).env(PART, said);
-        let text = peer::finish(command, options.patience * 6);
-        let text = text.map_err(|e| BenchError::failed(NAME, format!("{}: {e}", self.mesh)))?;
-        let figures = text.lines().filter_map(|l| serde_json::from_str(l).ok());
-        let figures: Vec<Figure> = figures.collect();
+        let long = Options {
+            patience: options.patience * 6,
+            ..options.clone()
+        };
+        let figures = alone(NAME, (PART, said), &long)?;
         let of = |case: &str| {
             let found = figures.iter().find(|f| f.case == case).map(|f| f.value);
             found.ok_or_else(|| BenchError::failed(NAME, format!("{}: no {case}", self.mesh)))

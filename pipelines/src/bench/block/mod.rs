@@ -10,14 +10,13 @@
 mod step;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use advect_engine::Shard;
 
 use self::step::Part;
 pub(in crate::bench) use self::step::{SEED, steps};
+use super::cost::Cost;
 use super::files::Folder;
-use super::peer::finish;
 use super::{BenchError, Figure, Options, Report, peer};
 
 const NAME: &str = "block";
@@ -52,13 +51,6 @@ struct Crew {
     workers: usize,
     /// Threads of an operator.
     threads: usize,
-}
-
-/// Milliseconds of the fastest step, and megabytes.
-#[derive(Debug, Clone, Copy)]
-struct Cost {
-    time: f64,
-    memory: f64,
 }
 
 impl Kind {
@@ -152,7 +144,7 @@ fn measure(
         for (i, &crew) in crews.iter().enumerate() {
             let write = turn == 0 && i == 0;
             let part = Part::new(case, crew, steps, folder.path(), write);
-            ours[i] = better(ours[i], cost(&start(&part, options)?));
+            ours[i] = Cost::better(ours[i], Cost::of(&part.alone(options)?));
             if crew.workers > 1 {
                 continue;
             }
@@ -161,7 +153,7 @@ fn measure(
                 let words = arguments.iter().map(String::as_str).chain([extra]);
                 let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
                 let found = peer(NAME, &words, options, report).unwrap_or_default();
-                *theirs = better(*theirs, cost(&found));
+                *theirs = Cost::better(*theirs, Cost::of(&found));
             }
             if write && theirs[i][0].is_some() {
                 let apart = folder.difference(TOLERANCE)?;
@@ -220,44 +212,6 @@ fn give(case: Case, crew: Crew, ours: Cost, theirs: &[Option<Cost>; 2], report: 
             }
             None => Figure::new(NAME, name, value, unit),
         });
-    }
-}
-
-/// Starts our side in a process of its own.
-fn start(part: &Part, options: &Options) -> std::result::Result<Vec<Figure>, BenchError> {
-    let program = std::env::current_exe().map_err(|e| BenchError::failed(NAME, e))?;
-    let mut command = Command::new(program);
-    command.args(["bench", NAME]);
-    part.announce(&mut command);
-    let text = finish(command, options.patience);
-    let text = text.map_err(|e| BenchError::failed(NAME, format!("our own process: {e}")))?;
-    Ok(text
-        .lines()
-        .filter_map(|l| serde_json::from_str(l).ok())
-        .collect())
-}
-
-/// What a process measured.
-fn cost(figures: &[Figure]) -> Option<Cost> {
-    let of = |case: &'static str| {
-        figures
-            .iter()
-            .filter(move |f| f.case == case)
-            .map(|f| f.value)
-    };
-    Some(Cost {
-        time: of("step").min_by(f64::total_cmp)?,
-        memory: of("memory").max_by(f64::total_cmp)?,
-    })
-}
-
-fn better(a: Option<Cost>, b: Option<Cost>) -> Option<Cost> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(Cost {
-            time: a.time.min(b.time),
-            memory: a.memory.min(b.memory),
-        }),
-        (a, b) => a.or(b),
     }
 }
 

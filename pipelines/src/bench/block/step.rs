@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,7 +22,8 @@ use timely::dataflow::{InputHandle, ProbeHandle};
 use timely::worker::Worker;
 
 use super::{Case, Crew, Kind, NAME, Result, engine};
-use crate::bench::{BenchError, Figure, Report, files, memory};
+use crate::bench::cost::alone;
+use crate::bench::{BenchError, Figure, Options, Report, files, memory};
 
 /// Width of a head.
 pub(super) const HEAD: usize = 64;
@@ -121,11 +121,11 @@ impl Part {
         all
     }
 
-    /// Makes a process of this program measure this part.
-    pub(super) fn announce(&self, command: &mut Command) {
+    /// Measures in another process of this program.
+    pub(super) fn alone(&self, options: &Options) -> std::result::Result<Vec<Figure>, BenchError> {
         let workers = self.crew.workers.to_string();
         let all = [self.arguments(), vec![workers]].concat();
-        command.env(PART, all.join("\n"));
+        alone(NAME, (PART, all.join("\n")), options)
     }
 
     /// The part of this process, if it was started for one.

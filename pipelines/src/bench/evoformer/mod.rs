@@ -13,15 +13,14 @@ mod part;
 mod plain;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use advect_engine::{DType, Data, Graph, Layout, Mesh, Spec};
 use advect_operators::evoformer::{Along, EvoformerAttention};
 use advect_operators::training::Initial;
 
 use self::part::{Kind, Part};
+use super::cost::Cost;
 use super::files::Folder;
-use super::peer::finish;
 use super::{BenchError, Figure, Options, Report, peer};
 
 const NAME: &str = "evoformer";
@@ -118,13 +117,6 @@ impl std::fmt::Display for Case {
     }
 }
 
-/// Milliseconds of the fastest step, and megabytes.
-#[derive(Debug, Clone, Copy)]
-struct Cost {
-    time: f64,
-    memory: f64,
-}
-
 /// Measures, and gives the figures to the report.
 ///
 /// # Errors
@@ -172,13 +164,13 @@ fn measure(
         for turn in 0..turns {
             let write = turn == 0 && Some(&threads) == crews.first();
             let part = Part::new(Kind::Fused, case, threads, steps, folder.path(), write);
-            ours = better(ours, cost(&start(&part, options)?));
+            ours = Cost::better(ours, Cost::of(&part.alone(options)?));
             for (extra, theirs) in ["", UNLOCKED].into_iter().zip(&mut theirs) {
                 let arguments = part.arguments();
                 let words = arguments.iter().skip(1).map(String::as_str);
                 let words: Vec<&str> = words.chain([extra]).filter(|w| !w.is_empty()).collect();
                 let found = peer(NAME, &words, options, report).unwrap_or_default();
-                *theirs = better(*theirs, cost(&found));
+                *theirs = Cost::better(*theirs, Cost::of(&found));
             }
             if write && theirs[0].is_some() {
                 let apart = folder.difference(TOLERANCE)?;
@@ -187,7 +179,7 @@ fn measure(
             }
             if turn == 0 {
                 let part = Part::new(Kind::Plain, case, threads, 1, folder.path(), false);
-                plain = cost(&start(&part, options)?);
+                plain = Cost::of(&part.alone(options)?);
             }
         }
         let ours = ours.ok_or_else(|| BenchError::failed(NAME, "a process gave no figures"))?;
@@ -222,40 +214,6 @@ fn give(
                 report.give(Figure::new(NAME, times, saving, "times").beside(SAVING));
             }
         }
-    }
-}
-
-/// Starts a part in a process of its own.
-fn start(part: &Part, options: &Options) -> Result<Vec<Figure>, BenchError> {
-    let program = std::env::current_exe().map_err(|e| BenchError::failed(NAME, e))?;
-    let mut command = Command::new(program);
-    command.args(["bench", NAME]);
-    part.announce(&mut command);
-    let text = finish(command, options.patience);
-    let text = text.map_err(|e| BenchError::failed(NAME, format!("our own process: {e}")))?;
-    let lines = text.lines();
-    Ok(lines.filter_map(|l| serde_json::from_str(l).ok()).collect())
-}
-
-/// What a process measured.
-fn cost(figures: &[Figure]) -> Option<Cost> {
-    let of = |case: &'static str| {
-        let found = figures.iter().filter(move |f| f.case == case);
-        found.map(|f| f.value)
-    };
-    Some(Cost {
-        time: of("step").min_by(f64::total_cmp)?,
-        memory: of("memory").max_by(f64::total_cmp)?,
-    })
-}
-
-fn better(a: Option<Cost>, b: Option<Cost>) -> Option<Cost> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(Cost {
-            time: a.time.min(b.time),
-            memory: a.memory.min(b.memory),
-        }),
-        (a, b) => a.or(b),
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Instant;
 
 use advect_engine::{DType, Data, Shard, threads};
 
 use super::plain::{Tensors, whole};
 use super::{Case, NAME, SEED, engine};
-use crate::bench::{BenchError, Figure, Report, files, memory};
+use crate::bench::cost::alone;
+use crate::bench::{BenchError, Figure, Options, Report, files, memory};
 
 /// Tells a process that it is to measure, and what.
 const PART: &str = "ADVECT_BENCH_EVOFORMER";
@@ -74,9 +74,9 @@ impl Part {
         all
     }
 
-    /// Makes a process of this program measure this part.
-    pub(super) fn announce(&self, command: &mut Command) {
-        command.env(PART, self.arguments().join("\n"));
+    /// Measures in another process of this program.
+    pub(super) fn alone(&self, options: &Options) -> Result<Vec<Figure>, BenchError> {
+        alone(NAME, (PART, self.arguments().join("\n")), options)
     }
 
     /// The part of this process, if it was started for one.
