@@ -224,15 +224,20 @@ impl Graph {
 
     /// Those of [`Graph::made_since`] that wait for the adjoint of an operator, and do not come again.
     pub fn kept_since(&self, count: usize) -> Vec<Value> {
-        let kept = self.kept();
+        // nothing that was made before uses them
+        let first = self.values.get(count).map_or(self.nodes.len(), |t| t.maker);
+        let kept = self.kept_by(first);
         let mut since = self.made_since(count);
         since.retain(|value| kept.contains(value) && !self.comes_again(*value));
         since
     }
 
-    /// Values that the adjoints of operators need as they are, those apart that are made again themselves.
-    pub(crate) fn kept(&self) -> BTreeSet<Value> {
-        let made = self.nodes.iter().filter(|node| node.remade.is_none());
+    /// Values that the adjoints of operators from node `first` on need as they are, those apart that are made again
+    /// themselves.
+    pub(crate) fn kept_by(&self, first: usize) -> BTreeSet<Value> {
+        let made = self.nodes[first..]
+            .iter()
+            .filter(|node| node.remade.is_none());
         let of = |node: &Node| match &node.kind {
             Kind::Apply(operator) => operator.keeps().iter().map(|&i| node.inputs[i]).collect(),
             _ => Vec::new(),

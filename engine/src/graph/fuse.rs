@@ -61,6 +61,7 @@ impl Graph {
             old: self,
             new: Graph::new(self.mesh.clone()),
             now: vec![Now::Unmade; self.values.len()],
+            last: self.last_uses(),
             open: Open::default(),
             remade: Vec::new(),
             make: &make,
@@ -77,6 +78,28 @@ impl Graph {
         }
         fusion.close(self.nodes.len())?;
         fusion.finish()
+    }
+
+    /// By value the last node that uses it, or their number if it is an output; 0 if there is none.
+    fn last_uses(&self) -> Vec<usize> {
+        let mut last = vec![0; self.values.len()];
+        for (at, node) in self.nodes.iter().enumerate() {
+            for input in used(node) {
+                last[input.0] = at;
+            }
+        }
+        for output in self.outputs.values() {
+            last[output.0] = self.nodes.len();
+        }
+        last
+    }
+}
+
+/// The inputs that a node works on: the moment of a relayout is no use of the value that says it.
+fn used(node: &Node) -> &[Value] {
+    match &node.kind {
+        Kind::Relayout { .. } => &node.inputs[..1],
+        _ => &node.inputs,
     }
 }
 
@@ -109,6 +132,8 @@ struct Fusion<'a> {
     old: &'a Graph,
     new: Graph,
     now: Vec<Now>,
+    /// By value of the old graph the last node that uses it.
+    last: Vec<usize>,
     open: Open,
     /// Nodes of the new graph with the values of the old one at whose cotangents they work again.
     remade: Vec<(usize, Value)>,
@@ -193,17 +218,9 @@ impl Fusion<'_> {
             return Ok(());
         };
         let name = last.name.clone();
-        let later = &self.old.nodes[at..];
-        let used = |v: &Value| {
-            let by = |node: &Node| match &node.kind {
-                // the moment of a relayout is no use of the value
-                Kind::Relayout { .. } => node.inputs[0] == *v,
-                _ => node.inputs.contains(v),
-            };
-            later.iter().any(by) || self.old.outputs.values().any(|output| output == v)
-        };
+        let used_later = |v: &Value| self.last[v.0] >= at;
         let links = 0..values.len();
-        chain.outputs = links.filter(|&link| used(&values[link])).collect();
+        chain.outputs = links.filter(|&link| used_later(&values[link])).collect();
         if chain.outputs.is_empty() {
             chain.outputs.push(values.len() - 1);
         }
@@ -224,12 +241,8 @@ impl Fusion<'_> {
 
     /// Takes over a node as it is.
     fn copy(&mut self, at: usize, node: &Node) -> Result<()> {
-        let needed = match &node.kind {
-            Kind::Relayout { .. } => &node.inputs[..1],
-            _ => &node.inputs[..],
-        };
         let open = |v: &Value| matches!(self.now[v.0], Now::Open(_));
-        if needed.iter().any(open) {
+        if used(node).iter().any(open) {
             self.close(at)?;
         }
         let inputs: Vec<Value> = node.inputs.iter().map(|v| self.made(*v)).collect();

@@ -52,7 +52,7 @@ impl Graph {
     /// Bytes that `worker` keeps for the adjoint of one moment, at least: of what operators name in
     /// [`Operator::keeps`](crate::Operator::keeps), without parameters and what is made again.
     pub fn bytes_kept(&self, worker: usize) -> usize {
-        let kept = self.kept();
+        let kept = self.kept_by(0);
         let values = kept.into_iter().map(|value| (value, &self.values[value.0]));
         let values = values.filter(|(value, known)| !known.held && !self.comes_again(*value));
         values

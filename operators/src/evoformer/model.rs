@@ -12,7 +12,7 @@ use crate::network::{Add, Dropout, Embedding, Scale};
 use crate::training::{Initial, Trainable};
 use crate::transformer::blocks::{DEVIATION, positive};
 use crate::transformer::build::{Build, split};
-use crate::transformer::{Strategy, Style};
+use crate::transformer::{Strategy, Style, stored};
 
 /// Extents of an Evoformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -68,9 +68,10 @@ impl Evoformer {
     /// Inputs are `tokens` `[samples, s, l]` (`I64`, up to `alphabet`, which stands for masked), `targets`
     /// `[samples, s, l]` (`I64`; a negative target is none), and with bins `distances` `[samples, l, l]` (`I64`, the
     /// bin; negative: none), with features `features` `[samples, s, l, f]`, and with a prior `prior`
-    /// `[samples, s, l, alphabet]`, both of `dtype`. Outputs are `loss`, in nats, summed, and `count`, the number of targets; with bins `loss`
-    /// is the sum of `letters.loss` and, times its weight, `distances.loss`, which has `distances.count` terms. With
-    /// `BF16` what flows is rounded ([`Mixed`](advect_engine::graph::Mixed)), and parameters and loss are `F32`.
+    /// `[samples, s, l, alphabet]`, both of `dtype`. Outputs are `loss`, in nats, summed, and `count`, the number of
+    /// targets; with bins `loss` is the sum of `letters.loss` and, times its weight, `distances.loss`, which has
+    /// `distances.count` terms. With `BF16` what flows is rounded ([`Mixed`](advect_engine::graph::Mixed)), and
+    /// parameters and loss are `F32`.
     ///
     /// # Errors
     /// If an extent is 0.
@@ -78,17 +79,9 @@ impl Evoformer {
         self.check()?;
         let mut build = Build::new(strategy, dtype, self.style());
         let streams = self.streams(samples, dtype, &mut build)?;
-        let logits = self.letters(
-            &mut build,
-            [samples, self.sequences, self.length],
-            dtype,
-            streams.alignment,
-        )?;
-        let finished = Places {
-            tensor: split(1),
-            ..Places::ALIGNMENT
-        };
-        let shape = vec![samples, self.sequences, self.length];
+        let logits = self.letters(&mut build, self.shape(samples), dtype, streams.alignment)?;
+        let finished = Places::FINISHED;
+        let shape = self.shape(samples).to_vec();
         let [letters, count] =
             entropy(&mut build, ["letters", "targets"], logits, shape, finished)?;
         let mut loss = letters;
@@ -113,6 +106,11 @@ impl Evoformer {
         build.finish()
     }
 
+    /// Extents of the letters of `samples` alignments.
+    fn shape(&self, samples: usize) -> [usize; 3] {
+        [samples, self.sequences, self.length]
+    }
+
     /// The graph of what an alignment gives: input `tokens`, outputs `logits` `[samples, s, l, alphabet]` and with
     /// bins `distances` `[samples, l, l, bins]`, logits too; parameters named as in [`Evoformer::train`].
     ///
@@ -122,12 +120,7 @@ impl Evoformer {
         self.check()?;
         let mut build = Build::new(strategy, dtype, self.style().evaluated());
         let streams = self.streams(samples, dtype, &mut build)?;
-        let logits = self.letters(
-            &mut build,
-            [samples, self.sequences, self.length],
-            dtype,
-            streams.alignment,
-        )?;
+        let logits = self.letters(&mut build, self.shape(samples), dtype, streams.alignment)?;
         build.graph.output("logits", logits)?;
         if self.bins > 0 {
             let layout = Places::all(split(1)).layout(&build);
@@ -145,22 +138,16 @@ impl Evoformer {
     /// If an extent is 0.
     pub fn recovery(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
         self.check()?;
-        let dtype = match dtype {
-            DType::BF16 => DType::F32,
-            dtype => dtype,
-        };
+        let dtype = stored(dtype);
         let mut build = Build::new(strategy, dtype, self.style().evaluated());
         let letters = Evoformer {
             bins: 0,
             ..self.clone()
         };
         let streams = letters.streams(samples, dtype, &mut build)?;
-        let shape = [samples, self.sequences, self.length];
+        let shape = self.shape(samples);
         let logits = self.letters(&mut build, shape, dtype, streams.alignment)?;
-        let finished = Places {
-            tensor: split(1),
-            ..Places::ALIGNMENT
-        };
+        let finished = Places::FINISHED;
         let layout = finished.layout(&build);
         let spec = Spec::new(shape, DType::I64, layout.clone());
         let targets = build.graph.input("targets", spec)?;

@@ -44,6 +44,11 @@ impl Places {
         sequence: split(1),
         tensor: SAME,
     };
+    /// Where losses of letters are made: everything is cut.
+    pub(super) const FINISHED: Places = Places {
+        tensor: split(1),
+        ..Places::ALIGNMENT
+    };
     /// The pairs between blocks.
     pub(super) const PAIRS: Places = Places {
         exchanged: split(1),
