@@ -5,6 +5,8 @@
 //! * `distances_*`: a structure beside an alignment is learned, too.
 //! * `refuse_*`: what cannot run says which key, file or row, and why.
 
+mod common;
+
 use std::path::Path;
 
 use advect_engine::Fabric;
@@ -41,7 +43,7 @@ fn start(mesh: &str, out: &Path, resume: bool, set: &[&str]) -> Result<(), Pipel
     let mesh = format!("layout.mesh=\"{mesh}\"");
     let set = set.iter().map(|s| s.to_string()).chain([mesh]);
     let fabric = Fabric::Threads(workers);
-    advect_tests::run(&Fold, fabric, (out, resume), set, Stop::default())
+    common::run(&Fold, fabric, (out, resume), set, Stop::default())
 }
 
 fn small(mesh: &str, out: &Path, resume: bool, set: &[&str]) {
@@ -254,7 +256,7 @@ fn refuse_by_name() {
         ("model.length=60000", "layout.recompute"),
     ] {
         let (place, set_to) = ((out.path(), false), [set.to_owned()]);
-        let run = advect_tests::run(&Fold, Fabric::Threads(1), place, set_to, Stop::default());
+        let run = common::run(&Fold, Fabric::Threads(1), place, set_to, Stop::default());
         let error = run
             .err()
             .unwrap_or_else(|| panic!("{set} runs"))

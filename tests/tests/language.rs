@@ -4,6 +4,8 @@
 //! * `stop_*`: a run that is asked to stop ends in order, on all workers at the same step.
 //! * `refuse_*`: what cannot run says which key and why.
 
+mod common;
+
 use std::path::Path;
 
 use advect_engine::Fabric;
@@ -45,7 +47,7 @@ const MESHES: [(&str, usize); 10] = [
 fn start(fabric: Fabric, out: &Path, set: &[&str], stop: Stop) -> Result<(), PipelineError> {
     let small = SMALL.iter().chain(set).map(|s| s.to_string());
     let set = small.chain(["text.test=2000".to_owned()]);
-    advect_tests::run(&Language, fabric, (out, false), set, stop)
+    common::run(&Language, fabric, (out, false), set, stop)
 }
 
 fn on_mesh(mesh: &str, workers: usize, set: &[&str]) -> Vec<(String, u64, f64)> {

@@ -4,6 +4,8 @@
 //! * `kill_*`: `kill -9` at any moment leaves the checkpoint before usable.
 //! * `refuse_*`: a checkpoint that does not fit, or is damaged, is an error that names it.
 
+mod common;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -46,7 +48,7 @@ fn run(mesh: &str, out: &Path, resume: bool, set: &[&str]) -> Result<(), Pipelin
     let mesh = format!("layout.mesh=\"{mesh}\"");
     let set = SMALL.iter().chain(set).map(|s| s.to_string());
     let (set, fabric) = (set.chain([mesh]), Fabric::Threads(workers));
-    advect_tests::run(&Language, fabric, (out, resume), set, Stop::default())
+    common::run(&Language, fabric, (out, resume), set, Stop::default())
 }
 
 fn step(out: &Path, step: u64) -> PathBuf {
