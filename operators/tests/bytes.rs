@@ -191,21 +191,22 @@ fn heads_are_four_exchanges_each_way() {
     }
 }
 
-/// Keys and values that go around: as many bytes as a gather, in n − 1 hops; their cotangents come home the
-/// same way, and what was not kept is fetched again.
+/// Keys and values that come in pieces, around or each from its own worker: as many bytes as a gather, in n − 1
+/// messages; their cotangents come home the same way, and what was not kept is fetched again.
 #[test]
-fn keys_go_around_in_hops() {
+fn keys_come_in_pieces() {
     for groups in [8, 2] {
         for n in [2, 4, 8] {
             for deal in [Deal::Blocks, Deal::ZigZag, Deal::Striped] {
                 let there = (n - 1) * 2 * stream() * groups / 8;
-                let back = 2 * there + 2 * (n - 1) * block(groups);
-                let role = Role::Context(Context::Ring(deal));
-                assert_eq!(of_a_block(&[(role, n)], groups), [there, back]);
-                let kept = Strategy::new(&[(role, n)])
-                    .expect("workers")
-                    .regathering(false);
-                assert_eq!(of_a_block_on(&kept, groups), [there, back - there]);
+                let back = there + 2 * (n - 1) * block(groups);
+                for come in [Context::Ring(deal), Context::Chunks(deal)] {
+                    let strategy = Strategy::new(&[(Role::Context(come), n)]).expect("workers");
+                    for (again, more) in [(true, there), (false, 0)] {
+                        let strategy = strategy.clone().regathering(again);
+                        assert_eq!(of_a_block_on(&strategy, groups), [there, back + more]);
+                    }
+                }
             }
         }
     }
@@ -231,6 +232,7 @@ fn collectives_are_counted() {
     };
     let gather = Role::Context(Context::Gather(Deal::Blocks));
     let ring = Role::Context(Context::Ring(Deal::ZigZag));
+    let chunks = Role::Context(Context::Chunks(Deal::Blocks));
     for n in [2, 4, 8] {
         assert_eq!(of(gather, n, None), [1, 1], "LSS");
         assert_eq!(of(gather, n, Some(true)), [1, 2], "LSS, gathered again");
@@ -241,6 +243,7 @@ fn collectives_are_counted() {
             "Ulysses"
         );
         assert_eq!(of(ring, n, Some(false)), [n - 1, n - 1], "ring");
+        assert_eq!(of(chunks, n, None), [n - 1, n - 1], "in chunks");
         assert_eq!(
             of(ring, n, None),
             [n - 1, 2 * (n - 1)],

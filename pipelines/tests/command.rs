@@ -203,13 +203,17 @@ fn stopped_and_resumed() {
 /// A terminal that closes ends a run in order, and one that was started with `nohup` goes on.
 #[test]
 fn a_hangup_ends_what_heeds_it() {
-    for (before, whole) in [("", false), ("trap '' HUP; ", true)] {
+    // whatever these tests were started with
+    for (before, whole) in [
+        ("exec env --default-signal=HUP", false),
+        ("trap '' HUP; exec", true),
+    ] {
         let here = tempfile::tempdir().unwrap();
         let steps = 1200;
         let small = "--set model.layers=1 --set model.width=8 --set model.heads=1 --set model.groups=1 \
                      --set model.hidden=8 --set model.context=8 --set samples.step=1 --set samples.micro=1";
         let script = format!(
-            "{before}exec {} run language -w 1 --quiet --out o {small} --set training.steps={steps}",
+            "{before} {} run language -w 1 --quiet --out o {small} --set training.steps={steps}",
             env!("CARGO_BIN_EXE_advect")
         );
         let mut run = Command::new("sh");

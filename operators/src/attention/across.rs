@@ -11,19 +11,18 @@ use crate::network::rules::refuse;
 
 /// Attention of queries and keys that are cut along axes of a mesh, by groups, by positions, or both.
 ///
-/// Without `around`, the layouts have each query beside all keys of its groups: keys `Same` where queries are
-/// cut by position (LSS), or both cut by groups (Ulysses, tensor parallelism). With it, both are cut by
-/// position on that axis, and keys with values go around it (ring attention; Liu et al. 2023): while one
-/// piece is worked on, the next comes from the worker after this one. Rows (m, ℓ, o) stay with their queries,
-/// and every turn merges its keys into them.
+/// Without `pieces`, the layouts have each query beside all keys of its groups: keys `Same` where queries are
+/// cut by position (LSS), or both cut by groups (Ulysses, tensor parallelism). With them, both are cut by
+/// position on that axis, and keys with values come in [`Pieces`]: while one is worked on, the next are under
+/// way. Rows (m, ℓ, o) stay with their queries, and every turn merges its keys into them.
 ///
-/// The adjoint is the ring the other way around: cotangents of a piece gather from turn to turn on its way
-/// home; in `BF16` they are rounded at every hop. What was fetched and not kept is fetched again, each piece
-/// one turn before it is needed.
+/// The adjoint goes the same way back: around, cotangents of a piece gather from turn to turn on its way home,
+/// in `BF16` rounded at every hop; directly, each goes home when its turn is over. What was fetched and not kept
+/// is fetched again, each piece one turn before it is needed.
 ///
 /// ```
 /// use advect_engine::{DType, Graph, Layout, Mesh, Placement, Spec};
-/// use advect_operators::attention::{Across, Attention};
+/// use advect_operators::attention::{Across, Attention, Pieces};
 /// let mesh = Mesh::line("context", 4);
 /// let mut graph = Graph::new(mesh);
 /// let cut = Layout::new([Placement::Split { dim: 1 }]);
@@ -33,7 +32,7 @@ use crate::network::rules::refuse;
 ///     attention: Attention::CAUSAL,
 ///     queries: cut.clone(),
 ///     keys: cut,
-///     around: Some(0),
+///     pieces: Some(Pieces::Around(0)),
 ///     regather: true,
 ///     flash: true,
 /// };
@@ -52,13 +51,25 @@ pub struct Across {
     pub queries: Layout,
     /// Where keys with values `[b, t, 2, g, d]` are then, or at the first turn.
     pub keys: Layout,
-    /// The axis of the mesh that keys go around.
-    pub around: Option<usize>,
+    /// How keys that are cut by position come; `None` if all are in one place.
+    pub pieces: Option<Pieces>,
     /// Whether keys and values of other workers are let go, and fetched again on the way back.
     pub regather: bool,
-    /// Whether scores are taken in blocks and never kept; otherwise attention is [`Composed`], which cannot go
-    /// around.
+    /// Whether scores are taken in blocks and never kept; otherwise attention is [`Composed`], which takes no
+    /// pieces.
     pub flash: bool,
+}
+
+/// How pieces of keys with values come to the queries of a worker, along an axis of the mesh; each turn works on
+/// one, first on that of the worker itself, then on those of the workers after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Pieces {
+    /// From the worker after this one, which had it a turn before: two are here at most (ring attention; Liu et
+    /// al. 2023).
+    Around(usize),
+    /// From the worker whose it is: all are sent at once, as a gather sends them, and each is worked on while
+    /// later ones are under way. All are here at most.
+    Direct(usize),
 }
 
 /// Positions in queries, and in keys with values.
@@ -80,8 +91,8 @@ impl Across {
     ) -> Result<Value> {
         let q = graph.relayout(q, &self.queries)?;
         let here = graph.relayout(kv, &self.keys)?;
-        if let Some(axis) = self.around {
-            return self.turns(graph, name, [q, here], bounds, axis);
+        if let Some(pieces) = self.pieces {
+            return self.turns(graph, name, [q, here], bounds, pieces);
         }
         let inputs: Vec<Value> = [q, here].into_iter().chain(bounds).collect();
         let operator = match self.flash {
@@ -99,30 +110,34 @@ impl Across {
         &self,
         graph: &mut Graph,
         name: &str,
-        [q, mut here]: [Value; 2],
+        [q, own]: [Value; 2],
         bounds: Option<Value>,
-        axis: usize,
+        come: Pieces,
     ) -> Result<Value> {
+        let (Pieces::Around(axis) | Pieces::Direct(axis)) = come;
         let mesh = graph.mesh();
         let (Some(&of), Some(&deal)) = (mesh.sizes().get(axis), mesh.deals().get(axis)) else {
             return refuse(name, format!("the mesh has no axis {axis}"));
         };
         if !self.flash {
-            let why = "attention that keeps its scores cannot go around; gather keys or exchange heads for \
-                       positions, or take flash attention";
+            let why = "attention that keeps its scores takes no keys in pieces; gather them or exchange heads \
+                       for positions, or take flash attention";
             return refuse(name, why);
         }
         let (mut rows, mut pieces): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
+        let mut here = own;
         for by in 0..of {
             if by > 0 {
                 let mut layout = self.keys.clone();
                 layout.axes[axis] = Placement::Shifted { dim: POSITIONS, by };
-                // a piece is not sent before the turn before the last is over: two are here at most
-                let rate = match by.checked_sub(2) {
-                    Some(before) => Rate::Moment(rows[before]),
-                    None => Rate::Version,
+                here = match (come, by.checked_sub(2)) {
+                    // a piece is not sent before the turn before the last is over: two are here at most
+                    (Pieces::Around(_), Some(before)) => {
+                        graph.relayout_at(here, &layout, Rate::Moment(rows[before]))?
+                    }
+                    (Pieces::Around(_), None) => graph.relayout(here, &layout)?,
+                    (Pieces::Direct(_), _) => graph.relayout(own, &layout)?,
                 };
-                here = graph.relayout_at(here, &layout, rate)?;
                 pieces.push(here);
             }
             let partial = AttentionPartial {

@@ -14,7 +14,7 @@ mod tile;
 mod view;
 mod whole;
 
-pub use across::Across;
+pub use across::{Across, Pieces};
 pub use composed::Composed;
 pub use finish::FinishAttention;
 pub use partial::{AttentionPartial, Turn};

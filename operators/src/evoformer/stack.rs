@@ -83,7 +83,7 @@ impl Places {
         build.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
             Role::Context(Context::Heads) => self.exchanged,
-            Role::Context(Context::Gather(_) | Context::Ring(_)) => self.gathered,
+            Role::Context(_) => self.gathered,
             Role::Sequence => self.sequence,
             Role::Tensor | Role::Stage => self.tensor,
         })

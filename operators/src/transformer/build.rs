@@ -8,7 +8,7 @@ use advect_engine::{DType, Graph, Layout, Operator, Placement, Result, Spec};
 use super::blocks::DEVIATION;
 use super::on_device::{Forms, placed};
 use super::{Context, Norm, Role, Strategy, Style, Zero};
-use crate::attention::{Across, Attention};
+use crate::attention::{Across, Attention, Pieces};
 use crate::fused::on_tape;
 use crate::network::rules::refuse;
 use crate::network::{Add, Bias, Dropout, LayerNorm, Linear, Pointwise, Residual, RmsNorm};
@@ -139,12 +139,12 @@ impl<'a> Build<'a> {
 
     /// Layout of queries (groups at 2) or keys (groups at 3) in attention.
     pub(crate) fn attended(&self, groups: usize) -> Layout {
-        let turns = self.ring().is_some();
+        let pieces = self.pieces().is_some();
         self.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
-            Role::Context(Context::Ring(_)) if turns => split(1),
-            Role::Context(Context::Gather(_) | Context::Ring(_)) if groups == 3 => SAME,
-            Role::Context(Context::Gather(_) | Context::Ring(_)) => split(1),
+            Role::Context(Context::Heads) => split(groups),
+            Role::Context(come) if groups == 3 && !(pieces && come.in_pieces()) => SAME,
+            Role::Context(_) => split(1),
             _ => split(groups),
         })
     }
@@ -153,28 +153,31 @@ impl<'a> Build<'a> {
     pub(crate) fn told(&self) -> Layout {
         self.layout(|role| match role {
             Role::Data | Role::Sharded(_) => split(0),
-            Role::Context(Context::Gather(_) | Context::Ring(_)) => split(1),
+            Role::Context(Context::Heads) => SAME,
+            Role::Context(_) => split(1),
             _ => SAME,
         })
     }
 
-    /// The axis that keys go around, if they do: sums that have no order are not cut into turns.
-    fn ring(&self) -> Option<usize> {
-        let around = self.strategy.ring();
-        around.filter(|_| self.dtype != DType::Canonical)
+    /// How keys come in pieces, if they do: sums that have no order are not cut into turns.
+    fn pieces(&self) -> Option<Pieces> {
+        let pieces = self.strategy.pieces();
+        pieces.filter(|_| self.dtype != DType::Canonical)
     }
 
     /// Attention, called `name`, between the maps of queries and keys and that of its output.
     pub(crate) fn across(&mut self, name: &str, attention: Attention) -> Across {
         // turns merge rows, for which there are kernels alone
-        let whole = on_tape(&attention).filter(|_| self.style.flash && self.ring().is_none());
+        let whole = on_tape(&attention).filter(|_| self.style.flash && self.pieces().is_none());
         self.forms.extend(whole.map(|form| (name.to_owned(), form)));
         Across {
             attention,
             queries: self.attended(2),
             keys: self.attended(3),
-            around: self.ring(),
-            regather: self.strategy.regathers(self.ring().is_some()),
+            pieces: self.pieces(),
+            regather: self
+                .strategy
+                .regathers(matches!(self.pieces(), Some(Pieces::Around(_)))),
             flash: self.style.flash,
         }
     }

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use advect_engine::{Deal, Layout, Mesh, Placement, Result};
 
+use crate::attention::Pieces;
 use crate::network::rules::refuse;
 
 /// How the keys of cut positions come to all queries.
@@ -13,15 +14,19 @@ use crate::network::rules::refuse;
 /// | | known as | keys and values that a worker has | travels |
 /// |---|---|---|---|
 /// | `Gather` | LSS (Wang et al. 2023, *Ultra-long sequence distributed transformer*) | all | k‖v, once each way |
+/// | `Chunks` | gather in chunks, each of which is worked on when it is there | all | k‖v from each worker to all others |
 /// | `Ring` | ring attention (Liu et al. 2023) | two pieces | k‖v around the workers, (m, ℓ, o) stays |
 /// | `Heads` | Ulysses (Jacobs et al. 2023, *DeepSpeed Ulysses*) | those of its heads | q, k, v and y |
 ///
-/// `Gather` and `Ring` may deal positions out so that the work of causal attention is even ([`Deal`]). In
-/// canonical mode, where no sum may know of the mesh, a ring gathers.
+/// `Gather`, `Chunks` and `Ring` may deal positions out so that the work of causal attention is even ([`Deal`]). In
+/// canonical mode, where no sum may know of the mesh, the latter two gather.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Context {
     /// Keys and values are gathered, queries stay cut.
     Gather(Deal),
+    /// Keys and values are sent to all, queries stay cut, and attention partials merge while later chunks are
+    /// under way.
+    Chunks(Deal),
     /// Keys and values go around, queries stay cut, and attention partials merge.
     Ring(Deal),
     /// Positions are exchanged for heads and back.
@@ -58,7 +63,7 @@ pub enum Role {
     Stage,
 }
 
-const NAMES: [(&str, Role); 13] = [
+const NAMES: [(&str, Role); 15] = [
     ("data", Role::Data),
     ("zero-1", Role::Sharded(Zero::States)),
     ("zero-2", Role::Sharded(Zero::Gradients)),
@@ -73,6 +78,14 @@ const NAMES: [(&str, Role); 13] = [
         "context-gather-zig-zag",
         Role::Context(Context::Gather(Deal::ZigZag)),
     ),
+    (
+        "context-chunks",
+        Role::Context(Context::Chunks(Deal::Blocks)),
+    ),
+    (
+        "context-chunks-zig-zag",
+        Role::Context(Context::Chunks(Deal::ZigZag)),
+    ),
     ("context-ring", Role::Context(Context::Ring(Deal::Blocks))),
     (
         "context-zig-zag",
@@ -86,6 +99,26 @@ const NAMES: [(&str, Role); 13] = [
     ("stage", Role::Stage),
 ];
 
+impl Context {
+    /// How positions are dealt out.
+    pub fn deal(self) -> Deal {
+        match self {
+            Context::Gather(deal) | Context::Chunks(deal) | Context::Ring(deal) => deal,
+            Context::Heads => Deal::Blocks,
+        }
+    }
+
+    /// Whether keys and values go around, from worker to worker.
+    pub fn around(self) -> bool {
+        matches!(self, Context::Ring(_))
+    }
+
+    /// Whether attention works on them in pieces.
+    pub fn in_pieces(self) -> bool {
+        matches!(self, Context::Chunks(_) | Context::Ring(_))
+    }
+}
+
 impl Role {
     /// Whether heads, columns and vocabulary are cut.
     pub(crate) fn cuts_weights(self) -> bool {
@@ -95,7 +128,7 @@ impl Role {
     /// How positions are dealt out, if the axis cuts them.
     fn deal(self) -> Deal {
         match self {
-            Role::Context(Context::Gather(deal) | Context::Ring(deal)) => deal,
+            Role::Context(come) => come.deal(),
             _ => Deal::Blocks,
         }
     }
@@ -171,11 +204,14 @@ impl Strategy {
             };
             (name, *size)
         });
-        let rings = axes
+        let pieces = axes
             .iter()
-            .filter(|(role, _)| matches!(role, Role::Context(Context::Ring(_))));
-        if rings.count() > 1 {
-            return refuse("Strategy", "keys go around two axes; make them one");
+            .filter(|(role, _)| matches!(role, Role::Context(come) if come.in_pieces()));
+        if pieces.count() > 1 {
+            return refuse(
+                "Strategy",
+                "keys come in pieces along two axes; make them one",
+            );
         }
         if axes.iter().filter(|(role, _)| *role == Role::Stage).count() > 1 {
             return refuse("Strategy", "two axes cut the layers; make them one 'stage'");
@@ -251,10 +287,15 @@ impl Strategy {
         self.regather.unwrap_or(around)
     }
 
-    /// The axis that keys go around.
-    pub(crate) fn ring(&self) -> Option<usize> {
-        let mut roles = self.roles.iter().zip(self.mesh.sizes());
-        roles.position(|(role, &size)| matches!(role, Role::Context(Context::Ring(_)) if size > 1))
+    /// How pieces of keys and values come, and along which axis, if they do.
+    pub(crate) fn pieces(&self) -> Option<Pieces> {
+        let roles = self.roles.iter().zip(self.mesh.sizes()).enumerate();
+        let mut found = roles.filter(|(_, (_, size))| **size > 1);
+        found.find_map(|(axis, (role, _))| match role {
+            Role::Context(Context::Ring(_)) => Some(Pieces::Around(axis)),
+            Role::Context(Context::Chunks(_)) => Some(Pieces::Direct(axis)),
+            _ => None,
+        })
     }
 
     /// Whether activations are made again.

@@ -28,6 +28,7 @@ fn on(workers: usize) -> Vec<Mode> {
         if workers.is_multiple_of(around) {
             modes.push(Mode::Hybrid(around, workers / around));
             modes.push(Mode::Inside(around, workers / around));
+            modes.push(Mode::InsideChunks(around, workers / around));
         }
     }
     modes
@@ -179,7 +180,7 @@ fn dense_has_the_same_bits() {
 #[test]
 fn dense_refuses_what_cannot_be() {
     use advect_engine::{Layout, Mesh, Placement, Spec};
-    use advect_operators::attention::Across;
+    use advect_operators::attention::{Across, Pieces};
     let cut = Layout::new([Placement::Split { dim: 1 }]);
     let attempt = |q: [usize; 5], kv: [usize; 5], around: usize| {
         let mut graph = Graph::new(Mesh::line("context", 4));
@@ -190,7 +191,7 @@ fn dense_refuses_what_cannot_be() {
             attention: Attention::FULL,
             queries: cut.clone(),
             keys: cut.clone(),
-            around: Some(around),
+            pieces: Some(Pieces::Around(around)),
             regather: true,
             flash: true,
         };

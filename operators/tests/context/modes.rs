@@ -1,7 +1,7 @@
 //! How positions are cut.
 
 use advect_engine::{DType, Deal, Graph, Layout, Mesh, Placement, Result, Spec};
-use advect_operators::attention::Across;
+use advect_operators::attention::{Across, Pieces};
 
 use crate::dense::Problem;
 
@@ -15,6 +15,8 @@ const KEY_GROUPS: Placement = Placement::Split { dim: 3 };
 pub(crate) enum Mode {
     Gather(usize),
     GatherZigZag(usize),
+    Chunks(usize),
+    ChunksZigZag(usize),
     Ring(usize),
     ZigZag(usize),
     Striped(usize),
@@ -23,12 +25,16 @@ pub(crate) enum Mode {
     Hybrid(usize, usize),
     /// Heads are cut on the outer axis, and chunks of positions go around the inner one.
     Inside(usize, usize),
+    /// Heads are cut on the outer axis, and each piece of keys on the inner one comes from its own worker.
+    InsideChunks(usize, usize),
 }
 
 impl Mode {
-    pub(crate) const ON_ONE_AXIS: [fn(usize) -> Mode; 6] = [
+    pub(crate) const ON_ONE_AXIS: [fn(usize) -> Mode; 8] = [
         Mode::Gather,
         Mode::GatherZigZag,
+        Mode::Chunks,
+        Mode::ChunksZigZag,
         Mode::Ring,
         Mode::ZigZag,
         Mode::Striped,
@@ -38,21 +44,25 @@ impl Mode {
     fn mesh(self) -> Mesh {
         let line = |n: usize, deal: Deal| Mesh::line("context", n).dealing(0, deal);
         match self {
-            Mode::Gather(n) | Mode::Ring(n) | Mode::Heads(n) => line(n, Deal::Blocks),
-            Mode::GatherZigZag(n) | Mode::ZigZag(n) => line(n, Deal::ZigZag),
+            Mode::Gather(n) | Mode::Chunks(n) | Mode::Ring(n) | Mode::Heads(n) => {
+                line(n, Deal::Blocks)
+            }
+            Mode::GatherZigZag(n) | Mode::ChunksZigZag(n) | Mode::ZigZag(n) => {
+                line(n, Deal::ZigZag)
+            }
             Mode::Striped(n) => line(n, Deal::Striped),
             Mode::Hybrid(around, heads) => {
                 Mesh::new([("around", around), ("heads", heads)]).expect("workers")
             }
-            Mode::Inside(heads, around) => {
+            Mode::Inside(heads, around) | Mode::InsideChunks(heads, around) => {
                 let mesh = Mesh::new([("heads", heads), ("around", around)]);
                 mesh.expect("workers").dealing(1, Deal::ZigZag)
             }
         }
     }
 
-    /// Queries, keys, bounds, and the axis that keys go around.
-    fn layouts(self) -> ([Layout; 3], Option<usize>) {
+    /// Queries, keys, bounds, and how keys come in pieces.
+    fn layouts(self) -> ([Layout; 3], Option<Pieces>) {
         let on = |axes: &[[Placement; 3]]| {
             [0, 1, 2].map(|i| Layout::new(axes.iter().map(|a| a[i]).collect::<Vec<_>>()))
         };
@@ -61,10 +71,14 @@ impl Mode {
         let heads = [QUERY_GROUPS, KEY_GROUPS, SAME];
         match self {
             Mode::Gather(_) | Mode::GatherZigZag(_) => (on(&[gather]), None),
-            Mode::Ring(_) | Mode::ZigZag(_) | Mode::Striped(_) => (on(&[ring]), Some(0)),
+            Mode::Ring(_) | Mode::ZigZag(_) | Mode::Striped(_) => {
+                (on(&[ring]), Some(Pieces::Around(0)))
+            }
+            Mode::Chunks(_) | Mode::ChunksZigZag(_) => (on(&[ring]), Some(Pieces::Direct(0))),
             Mode::Heads(_) => (on(&[heads]), None),
-            Mode::Hybrid(..) => (on(&[ring, heads]), Some(0)),
-            Mode::Inside(..) => (on(&[heads, ring]), Some(1)),
+            Mode::Hybrid(..) => (on(&[ring, heads]), Some(Pieces::Around(0))),
+            Mode::Inside(..) => (on(&[heads, ring]), Some(Pieces::Around(1))),
+            Mode::InsideChunks(..) => (on(&[heads, ring]), Some(Pieces::Direct(1))),
         }
     }
 }
@@ -73,7 +87,7 @@ impl Mode {
 pub(crate) fn graph(mode: Mode, of: &Problem, dtype: DType, regather: bool) -> Result<Graph> {
     let mesh = mode.mesh();
     let cut = Layout::new(vec![POSITIONS; mesh.rank()]);
-    let ([queries, keys, told], around) = mode.layouts();
+    let ([queries, keys, told], pieces) = mode.layouts();
     let mut graph = Graph::new(mesh);
     let [q, kv] = of.shapes();
     let q = graph.input("q", Spec::new(q, dtype, cut.clone()))?;
@@ -86,7 +100,7 @@ pub(crate) fn graph(mode: Mode, of: &Problem, dtype: DType, regather: bool) -> R
         attention: of.attention,
         queries,
         keys,
-        around,
+        pieces,
         regather,
         flash: true,
     };

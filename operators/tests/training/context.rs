@@ -76,6 +76,7 @@ fn equal_after_fifty_steps() {
     assert!(last < first, "it learns: {first} and {last}");
     let roles = [
         Role::Context(Context::Gather(Deal::Blocks)),
+        Role::Context(Context::Chunks(Deal::Blocks)),
         Role::Context(Context::Ring(Deal::Blocks)),
         Role::Context(Context::Ring(Deal::ZigZag)),
         Role::Context(Context::Ring(Deal::Striped)),

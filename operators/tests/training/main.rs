@@ -94,6 +94,8 @@ fn equal_on_one_axis() {
         Role::Sequence,
         Role::Context(Context::Gather(Deal::Blocks)),
         Role::Context(Context::Gather(Deal::ZigZag)),
+        Role::Context(Context::Chunks(Deal::Blocks)),
+        Role::Context(Context::Chunks(Deal::ZigZag)),
         Role::Context(Context::Ring(Deal::Blocks)),
         Role::Context(Context::Ring(Deal::ZigZag)),
         Role::Context(Context::Ring(Deal::Striped)),

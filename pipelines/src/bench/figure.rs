@@ -20,8 +20,8 @@ pub struct Figure {
     pub case: String,
     /// Our number.
     pub value: f64,
-    /// Its unit. Times (`s`, `ms`, `us`, `ns`), memory (`MB`) and shares (`%`) are better when they
-    /// are small, all other units when they are large.
+    /// Its unit. Times (`s`, `ms`, `us`, `ns`), memory (`MB`), shares (`%`) and losses (`bits/byte`) are better
+    /// when they are small, all other units when they are large.
     pub unit: String,
     /// The number of the reference, in the same unit.
     pub reference: Option<f64>,
@@ -52,7 +52,10 @@ impl Figure {
 
     /// Whether a small number is the better one.
     pub fn less_is_better(&self) -> bool {
-        matches!(self.unit.as_str(), "s" | "ms" | "us" | "ns" | "MB" | "%")
+        matches!(
+            self.unit.as_str(),
+            "s" | "ms" | "us" | "ns" | "MB" | "%" | "bits/byte"
+        )
     }
 
     /// Whether we are ahead of the reference, or level with it.

@@ -9,6 +9,7 @@
 mod attention;
 mod block;
 mod bubbles;
+mod context;
 mod cost;
 mod evoformer;
 mod figure;
@@ -113,6 +114,11 @@ pub const BENCHES: &[Bench] = &[
         name: "bubbles",
         about: "how long stages of a pipeline wait, beside the closed forms of the schedules",
         run: bubbles::run,
+    },
+    Bench {
+        name: "context",
+        about: "bits a byte of an encyclopedia at longer contexts and equal numbers of tokens",
+        run: context::run,
     },
     Bench {
         name: "evoformer",

@@ -265,7 +265,7 @@ impl Job {
                 Role::Sharded(_) => (&mut axes.data, Axis::Data),
                 Role::Tensor | Role::Sequence => (&mut axes.tensor, Axis::Tensor),
                 Role::Context(come) => {
-                    let again = strategy.regathers(matches!(come, Context::Ring(_)));
+                    let again = strategy.regathers(come.around());
                     let now = Keys { come: *come, again };
                     if keys.replace(now).is_some_and(|before| before != now) {
                         return Err(format!(

@@ -45,7 +45,7 @@ impl Setup<'_> {
         let keys = self.context.gather_bytes(self.keys());
         let times = if self.sent_again() { 3.0 } else { 2.0 };
         match self.run.keys.come {
-            Context::Gather(_) | Context::Ring(_) => times * keys,
+            Context::Gather(_) | Context::Chunks(_) | Context::Ring(_) => times * keys,
             Context::Heads => {
                 let c = self.run.axes.context as f64;
                 // queries there, outputs back
@@ -91,15 +91,23 @@ impl Setup<'_> {
                 };
                 [kv + 2.0 * q, back]
             }
-            Context::Ring(_) => {
+            Context::Chunks(_) | Context::Ring(_) => {
                 // the first turn is the block on the diagonal, half of the others where work is uneven
                 let first = attention / c;
                 let turn = (load * attention - first) / (c - 1.0);
-                // a hop runs beside the turn before it
+                let around = self.run.keys.around();
                 let waits = |times: f64, bytes: f64| {
                     let hop = self.context.send(bytes);
-                    let beyond = |turn: f64| (hop - times * turn).max(0.0);
-                    beyond(first) + (c - 2.0) * beyond(turn)
+                    let [first, turns] = [times * first, (c - 2.0) * times * turn];
+                    match around {
+                        // a hop runs beside the turn before it
+                        true => (hop - first).max(0.0) + ((c - 2.0) * hop - turns).max(0.0),
+                        // hops follow each other, beside all turns but the last
+                        false => {
+                            let (one, all) = (hop - first, (c - 1.0) * hop - first - turns);
+                            one.max(all).max(0.0)
+                        }
+                    }
                 };
                 let piece = self.keys() / c;
                 match self.run.recompute {
@@ -167,6 +175,7 @@ mod tests {
             for role in [
                 "gather",
                 "gather-zig-zag",
+                "chunks",
                 "ring",
                 "zig-zag",
                 "striped",
@@ -218,6 +227,7 @@ mod tests {
         let long = 1 << 20;
         assert!((part(Keys::RING, long) - 8.0 / 15.0).abs() < 0.01);
         assert!(part(Keys::GATHER, long) < part(Keys::RING, long));
+        assert!(part(Keys::GATHER, long) < part(Keys::CHUNKS, long));
         for keys in [Keys::ZIG_ZAG, Keys::HEADS] {
             assert!(part(keys, long) > 0.9, "{keys}");
         }

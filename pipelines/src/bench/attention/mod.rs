@@ -18,9 +18,10 @@ use crate::planner::run::{Axes, Policy, Precision, Recompute, Run, Schedule};
 const NAME: &str = "attention";
 
 /// Ways to cut a sequence: what they are called, and the mesh on some workers.
-const MODES: [(&str, &str, Option<bool>); 6] = [
+const MODES: [(&str, &str, Option<bool>); 7] = [
     ("gather", "context-gather", Some(false)),
     ("gather, fetched again", "context-gather", Some(true)),
+    ("chunks", "context-chunks", None),
     ("ring", "context-ring", None),
     ("zig-zag", "context-zig-zag", None),
     ("Ulysses", "context-heads", None),
@@ -57,21 +58,41 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchErr
     }
 }
 
-/// Memory against the number of workers and the length, beside what the graph says that it keeps.
+/// Memory against the number of workers and the length, beside what the graph says that it keeps; and its slope
+/// between the longest two, beside the law: what a position takes on one worker over the number of workers, and what
+/// is kept of other workers' positions.
 fn law(options: &Options, report: &mut Report) -> Result<(), BenchError> {
     let (lengths, numbers): (&[usize], &[usize]) = match options.quick {
         true => (&[512, 1024], &[2]),
         false => (&[4096, 8192, 16384], &[2, 4]),
     };
+    let mut by_length = Vec::new();
     for &positions in lengths {
         let alone = case("data 1".to_owned(), positions, None).measure(options)?;
         give(report, format!("1 worker, {positions} positions"), alone);
+        let mut cut = Vec::new();
         for &n in numbers {
             for (name, role, regather) in MODES {
                 let cost = case(format!("{role} {n}"), positions, regather).measure(options)?;
                 give(report, format!("{name} {n}, {positions} positions"), cost);
+                cut.push((name, n, cost));
             }
         }
+        by_length.push((positions, alone, cut));
+    }
+    let [.., (short, alone_short, cut_short), (long, alone, cut)] = &by_length[..] else {
+        return Ok(());
+    };
+    // megabytes of a thousand positions
+    let slope = |[before, after]: [f64; 2]| (after - before) * 1e3 / (long - short) as f64;
+    let of_one = slope([alone_short.memory, alone.memory]);
+    let kept_by_one = slope([alone_short.kept, alone.kept]);
+    for ((name, n, before), (_, _, after)) in cut_short.iter().zip(cut) {
+        let workers = *n as f64;
+        let of_others = slope([before.kept, after.kept]) - kept_by_one / workers;
+        let case = format!("{name} {n}: memory of 1,000 positions / by the law");
+        let figure = Figure::new(NAME, case, slope([before.memory, after.memory]), "MB");
+        report.give(figure.beside(of_one / workers + of_others));
     }
     Ok(())
 }
@@ -83,7 +104,11 @@ fn give(report: &mut Report, case: String, cost: Cost) {
         cost.memory,
         "MB",
     );
-    report.give(memory.beside(cost.kept));
+    // of blocks that are computed again, the graph itself keeps nothing
+    report.give(match cost.kept > 0.0 {
+        true => memory.beside(cost.kept),
+        false => memory,
+    });
     report.give(Figure::new(
         NAME,
         format!("{case}: step"),

@@ -31,8 +31,8 @@ pub(super) fn fetched(gpt: &Gpt, run: &Run) -> u64 {
             let own = queries(gpt, run) + all / c;
             (2 * q + kv).saturating_sub(own)
         }
-        Context::Gather(_) | Context::Ring(_) if fetches(run) => 0,
-        Context::Gather(_) | Context::Ring(_) => all - all / c,
+        _ if fetches(run) => 0,
+        _ => all - all / c,
     }
 }
 
@@ -58,7 +58,7 @@ pub(super) fn attend(gpt: &Gpt, run: &Run) -> u64 {
             let [there, keys] = of_heads(gpt, run, [q, piece]);
             q + 2 * there + keys + if fetches(run) { keys } else { 0 }
         }
-        Context::Ring(_) => {
+        Context::Chunks(_) | Context::Ring(_) => {
             // rows (m, l, o) of cotangents; two pieces, and what turns gave
             let heads = gpt.heads.div_ceil(run.axes.tensor) as u64;
             let rows = q + 2 * run.precision.learned() * run.tokens(gpt) as u64 * heads;
@@ -86,7 +86,7 @@ fn tile(gpt: &Gpt, run: &Run) -> u64 {
     let own = gpt.sequence / run.axes.context;
     let [n, t] = match run.keys.come {
         Context::Gather(_) => [own, gpt.sequence],
-        Context::Ring(_) => [own, own],
+        Context::Chunks(_) | Context::Ring(_) => [own, own],
         Context::Heads => [gpt.sequence; 2],
     };
     let scores = n.min(TILE[0]) * t.min(TILE[1]);

@@ -37,6 +37,12 @@ impl Keys {
         ..Self::GATHER
     };
 
+    /// Sent to all ranks, each piece worked on when it is there, and kept.
+    pub const CHUNKS: Keys = Keys {
+        come: Context::Chunks(Deal::Blocks),
+        again: false,
+    };
+
     /// Around the ranks, twice (Liu et al. 2023, *Ring attention*).
     pub const RING: Keys = Keys {
         come: Context::Ring(Deal::Blocks),
@@ -62,9 +68,10 @@ impl Keys {
     };
 
     /// All that are offered as neighbours of each other.
-    pub const ALL: [Keys; 6] = [
+    pub const ALL: [Keys; 7] = [
         Self::GATHER,
         Self::GATHER_AGAIN,
+        Self::CHUNKS,
         Self::RING,
         Self::RING_KEPT,
         Self::ZIG_ZAG,
@@ -73,21 +80,18 @@ impl Keys {
 
     /// As a role has them if nothing is said: what goes around is fetched again, what was gathered is kept.
     pub fn of(come: Context) -> Self {
-        let again = matches!(come, Context::Ring(_));
+        let again = come.around();
         Keys { come, again }
     }
 
     /// How positions are dealt out.
     pub fn deal(self) -> Deal {
-        match self.come {
-            Context::Gather(deal) | Context::Ring(deal) => deal,
-            Context::Heads => Deal::Blocks,
-        }
+        self.come.deal()
     }
 
     /// Whether they go around.
     pub fn around(self) -> bool {
-        matches!(self.come, Context::Ring(_))
+        self.come.around()
     }
 
     /// Whether the work of causal attention grows from rank to rank: queries of the last see all keys.
@@ -122,8 +126,8 @@ impl FromStr for Keys {
                 ..Keys::of(come)
             }),
             _ => Err(format!(
-                "no way `{text}` of keys to queries; there are gather, gather-zig-zag, ring, zig-zag, striped, \
-                 heads, and all but the last also with -again or -kept"
+                "no way `{text}` of keys to queries; there are gather, gather-zig-zag, chunks, \
+                 chunks-zig-zag, ring, zig-zag, striped, heads, and all but the last also with -again or -kept"
             )),
         }
     }

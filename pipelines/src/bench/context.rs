@@ -1,0 +1,141 @@
+//! Whether a longer context helps: bits a byte of an encyclopedia at three lengths of context and equal numbers of
+//! tokens.
+//!
+//! One model learns at the shortest context. From its weights, three runs go on with as many tokens again, each at
+//! its own length: positions are turned (rotary), so that weights do not know the length. Every step of every run has
+//! the same number of tokens and every run the same schedule; the longest windows are cut over the workers.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+use super::{BenchError, Figure, Options, Report, peer};
+use crate::plot::{Diagram, Mark};
+
+const NAME: &str = "context";
+/// Positions of a window: that of the first run, and those of the three that go on.
+const LENGTHS: [usize; 3] = [256, 1024, 4096];
+/// Tokens of a step.
+const TOKENS: usize = 8192;
+/// Tokens that are validated.
+const VALIDATED: usize = 131_072;
+const OUT: &str = "out/context";
+
+/// A line of `metrics.jsonl`.
+#[derive(Debug, Deserialize)]
+struct Line {
+    what: String,
+    step: u64,
+    bits: f64,
+}
+
+/// Measures, and gives the figures to the report; draws `out/context/context.png`.
+///
+/// # Errors
+/// If a run fails: without the data sets, above all.
+pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchError> {
+    let out = Path::new(OUT);
+    let (first, more) = match options.quick {
+        true => (20, 10),
+        false => (1500, 1000),
+    };
+    let begin = Arm {
+        context: LENGTHS[0],
+        steps: first,
+        rate: 2e-3,
+        weights: None,
+        out: out.join("begin"),
+    };
+    begin.learn(options)?;
+    let weights = begin.out.join("model/model.safetensors");
+    let mut diagram = Diagram::new(
+        "language: longer contexts at equal numbers of tokens",
+        "millions of tokens after the first run",
+        "validation, bits a byte",
+    );
+    let mut tests = Vec::new();
+    let mut shortest = None;
+    for context in LENGTHS {
+        let arm = Arm {
+            context,
+            steps: more,
+            rate: 1e-3,
+            weights: Some(weights.clone()),
+            out: out.join(context.to_string()),
+        };
+        let lines = arm.learn(options)?;
+        let test = lines.iter().find(|line| line.what == "test");
+        let test = test.ok_or_else(|| BenchError::failed(NAME, "a run has no test"))?;
+        let tokens = (first + more) as usize * TOKENS;
+        let case = format!("context {context}, {:.1} M tokens", tokens as f64 / 1e6);
+        let figure = Figure::new(NAME, case, test.bits, "bits/byte");
+        report.give(figure.beside(*shortest.get_or_insert(test.bits)));
+        tests.push(format!("{context}: {:.3}", test.bits));
+        let validated = lines.iter().filter(|line| line.what == "validation");
+        let points = validated.map(|l| ((l.step as usize * TOKENS) as f64 / 1e6, l.bits, 0.0));
+        diagram = diagram.with(&format!("{context}"), Mark::Both, points.collect());
+    }
+    diagram.from_zero = false;
+    diagram.subtitle = format!("test part, bits a byte: {}", tests.join(", "));
+    let drawn = diagram.draw().save(&out.join("context.png"));
+    drawn.map_err(|e| BenchError::failed(NAME, e))
+}
+
+/// One run.
+struct Arm {
+    context: usize,
+    steps: u64,
+    rate: f64,
+    weights: Option<PathBuf>,
+    out: PathBuf,
+}
+
+impl Arm {
+    /// What is measured in a run of its own process, with all results in its directory.
+    fn learn(&self, options: &Options) -> Result<Vec<Line>, BenchError> {
+        let samples = TOKENS / self.context;
+        // one window is cut, more are given out
+        let (mesh, own) = match samples {
+            0..4 => ("context-zig-zag 2", samples),
+            _ => ("data 2", samples / 2),
+        };
+        let mut settings = vec![
+            "data=enwiki".to_owned(),
+            "model.positions=rotary".to_owned(),
+            "model.layers=4".to_owned(),
+            "model.width=128".to_owned(),
+            "model.heads=4".to_owned(),
+            "model.groups=4".to_owned(),
+            "model.hidden=512".to_owned(),
+            format!("model.context={}", self.context),
+            format!("samples.step={samples}"),
+            format!("samples.micro={}", own.min(4096 / self.context).max(1)),
+            format!("layout.mesh={mesh}"),
+            format!("training.steps={}", self.steps),
+            format!("training.rate={}", self.rate),
+            "training.warm_up=50".to_owned(),
+            format!("validation.every={}", (self.steps / 10).max(1)),
+            format!("validation.samples={}", VALIDATED / self.context),
+            "checkpoint.every=0".to_owned(),
+        ];
+        if let Some(weights) = &self.weights {
+            settings.push(format!("model.weights={}", weights.display()));
+        }
+        let program = std::env::current_exe().map_err(|e| BenchError::failed(NAME, e))?;
+        let mut command = Command::new(program);
+        command.args(["run", "language", "--quiet", "--workers", "2"]);
+        command.arg("--out").arg(&self.out);
+        for set in &settings {
+            command.args(["--set", set]);
+        }
+        let run = || format!("the run with {} positions", self.context);
+        let failed = |why: String| BenchError::failed(NAME, format!("{}: {why}", run()));
+        peer::finish(command, 6 * options.patience).map_err(failed)?;
+        let path = self.out.join("metrics.jsonl");
+        let text = std::fs::read_to_string(&path);
+        let text = text.map_err(|e| failed(format!("{}: {e}", path.display())))?;
+        let lines = text.lines();
+        Ok(lines.filter_map(|l| serde_json::from_str(l).ok()).collect())
+    }
+}
