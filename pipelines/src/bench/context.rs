@@ -1,7 +1,7 @@
 //! Whether a longer context helps: bits a byte of an encyclopedia at three lengths of context and equal numbers of
 //! tokens.
 //!
-//! One model learns at the shortest context. From its weights, three runs go on with as many tokens again, each at
+//! One Llama of 0.9 M parameters learns at the shortest context. From its weights, three runs go on with as many tokens again, each at
 //! its own length: positions are turned (rotary), so that weights do not know the length. Every step of every run has
 //! the same number of tokens and every run the same schedule; the longest windows are cut over the workers.
 
@@ -38,7 +38,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchErr
     let out = Path::new(OUT);
     let (first, more) = match options.quick {
         true => (20, 10),
-        false => (1500, 1000),
+        false => (1500, 600),
     };
     let begin = Arm {
         context: LENGTHS[0],
@@ -102,12 +102,17 @@ impl Arm {
         };
         let mut settings = vec![
             "data=enwiki".to_owned(),
+            // a Llama
             "model.positions=rotary".to_owned(),
+            "model.norm=rms".to_owned(),
+            "model.activation=swiglu".to_owned(),
+            "model.biases=false".to_owned(),
+            "model.tied=false".to_owned(),
             "model.layers=4".to_owned(),
             "model.width=128".to_owned(),
             "model.heads=4".to_owned(),
             "model.groups=4".to_owned(),
-            "model.hidden=512".to_owned(),
+            "model.hidden=344".to_owned(),
             format!("model.context={}", self.context),
             format!("samples.step={samples}"),
             format!("samples.micro={}", own.min(4096 / self.context).max(1)),
