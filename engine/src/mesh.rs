@@ -93,7 +93,7 @@ impl Mesh {
     /// A mesh with the given axes, outermost first.
     ///
     /// # Errors
-    /// If a name comes twice or an axis has no worker.
+    /// If a name comes twice, an axis has no worker, or the workers cannot be counted.
     pub fn new<N: Into<String>>(axes: impl IntoIterator<Item = (N, usize)>) -> Result<Self> {
         let (names, sizes): (Vec<String>, Vec<usize>) =
             axes.into_iter().map(|(n, s)| (n.into(), s)).unzip();
@@ -110,6 +110,15 @@ impl Mesh {
                     "the axis has no worker; give it at least 1",
                 ));
             }
+        }
+        let mut all = 1usize;
+        for (name, size) in names.iter().zip(&sizes) {
+            all = all.checked_mul(*size).ok_or_else(|| {
+                mesh_error(
+                    name,
+                    "there are more workers than can be counted; give fewer",
+                )
+            })?;
         }
         let deals = vec![Deal::Blocks; sizes.len()];
         Ok(Mesh {
@@ -197,6 +206,13 @@ fn mesh_error(axis: &str, why: &str) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// More workers than can be counted are no mesh.
+    #[test]
+    fn workers_are_counted() {
+        let many = Mesh::new([("a", usize::MAX), ("b", 2)]).expect_err("too many");
+        assert!(many.to_string().contains("than can be counted"), "{many}");
+    }
 
     /// What the places have is everything, once, in ascending runs, and even to a chunk, also of runs.
     #[test]

@@ -279,16 +279,16 @@ impl Graph {
 
     /// Puts `values` away when they have been used, into files in `directory`, and takes them back when the
     /// cotangent of `when` comes: activations of long sequences, which then take no memory in between. The
-    /// files have no names, so that nothing is left of them however the job ends.
+    /// files, one of each worker, have no names, so that nothing is left of them however the job ends.
     ///
     /// # Errors
-    /// [`EngineError::Operator`] if one of them is a source, comes once a version, is made again, or is `when`.
+    /// [`EngineError::Operator`] if one of them comes once a version, is made again, or is `when`.
     pub fn offload(&mut self, values: &[Value], when: Value, directory: &Path) -> Result<()> {
         for &value in values {
             let again = self.nodes[self.values[value.0].maker].remade.is_some();
-            if !self.moves(value) || again || value >= when {
-                let why = "it cannot be put away until then; name what operators and relayouts make at the \
-                           moments and is not made again, and a value after it";
+            if self.values[value.0].held || again || value >= when {
+                let why = "it cannot be put away until then; name what comes at the moments and is not made \
+                           again, and a value after it";
                 return Err(EngineError::Operator {
                     operator: self.values[value.0].name.clone(),
                     why: why.to_owned(),

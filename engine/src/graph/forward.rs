@@ -37,6 +37,8 @@ pub(crate) struct Work {
     /// Whether it works once a version, on parameters alone.
     pub(crate) held: bool,
     pub(crate) admission: Option<Rc<Admission>>,
+    /// How often it lets others go first when all has come for a moment: what is sent of that, leaves before.
+    pub(crate) yields: u8,
     /// Which inputs its adjoint gets from here, if it gets anything: others are made again.
     pub(crate) gives: Option<Vec<bool>>,
     pub(crate) kept: Rc<Kept>,
@@ -49,6 +51,8 @@ struct Open<T: Moment> {
     parts: Vec<Option<Shard>>,
     /// What waits to be worked on again is kept for the way back.
     held: Vec<Held>,
+    /// How often others went first.
+    yielded: u8,
 }
 
 impl Work {
@@ -67,6 +71,7 @@ impl Work {
             mut site,
             held,
             admission,
+            yields,
             gives,
             kept,
         } = self;
@@ -122,6 +127,7 @@ impl Work {
                                     .collect(),
                                 parts: vec![None; holds.len()],
                                 held: Vec::new(),
+                                yielded: 0,
                             });
                             if again && port < count {
                                 entry.held.push(kept.hold(shard.bytes_len()));
@@ -158,6 +164,13 @@ impl Work {
                     if more {
                         break;
                     }
+                }
+                if let Some(entry) = ready.as_ref().and_then(|slot| open.get_mut(slot))
+                    && entry.yielded < yields
+                {
+                    entry.yielded += 1;
+                    ready = None;
+                    wake.activate();
                 }
                 // one moment, that what it makes flows on before the next is begun
                 let first = ready.filter(|(time, key)| {

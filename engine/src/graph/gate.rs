@@ -68,6 +68,7 @@ pub(crate) fn gate_in<'s, T: Moment, S: Store>(
     mut store: S,
 ) -> Stream<'s, T, Batch> {
     let held = values.held;
+    let called = name.clone();
     let mut builder = OperatorBuilder::new(name, when.scope());
     let mut values = builder.new_input(values.stream, Pipeline);
     let mut when = builder.new_input(when, Pipeline);
@@ -105,6 +106,12 @@ pub(crate) fn gate_in<'s, T: Moment, S: Store>(
             asked.retain(|(time, key), cap| {
                 let from = slot(time, *key);
                 let Some(kept) = here.get(&from) else {
+                    let last = if held { time.last() } else { time.clone() };
+                    assert!(
+                        frontiers[0].less_equal(&last),
+                        "{called} at {:?}: what it gives never came; feed it at every moment and version",
+                        time.coordinates()
+                    );
                     return true;
                 };
                 let mut shard = store.get(kept);

@@ -1,12 +1,13 @@
 //! Tensors that wait in a file for a cotangent.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use std::process;
+use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use timely::dataflow::Stream;
 
@@ -16,61 +17,95 @@ use crate::graph::forward::Port;
 use crate::graph::gate::{Store, gate_in};
 use crate::shard::{Batch, DType, Shard};
 
-/// Writes what comes in `values` into a file in `directory`, and gives it when something comes in `when` at its
-/// moment and key.
+/// Writes what comes in `values` into `room`, and gives it when something comes in `when` at its moment and key.
 pub(crate) fn put_away<'s, T: Moment>(
     name: &str,
     values: Stream<'s, T, Batch>,
     when: Stream<'s, T, Batch>,
-    directory: &Arc<Path>,
+    room: Rc<RefCell<Room>>,
 ) -> Stream<'s, T, Batch> {
-    let worker = when.scope().index();
-    let file = Slots::new(directory, format!("{name} on worker {worker}"));
+    let what = format!("{name} on worker {}", when.scope().index());
     let values = Port {
         stream: values,
         held: false,
     };
-    gate_in(format!("Put away {name}"), values, when, file)
+    let slots = Slots { room, what };
+    gate_in(format!("Put away {name}"), values, when, slots)
+}
+
+/// A file without a name for all that a worker puts away in a directory.
+pub(crate) struct Room {
+    directory: Arc<Path>,
+    file: Option<File>,
+    end: u64,
+    /// Places that are free, by their size.
+    free: BTreeMap<u64, Vec<u64>>,
+}
+
+impl Room {
+    pub(crate) fn new(directory: &Arc<Path>) -> Self {
+        Room {
+            directory: Arc::clone(directory),
+            file: None,
+            end: 0,
+            free: BTreeMap::new(),
+        }
+    }
+
+    /// Writes to a place of its own, and gives that.
+    fn put(&mut self, bytes: &[u8]) -> io::Result<u64> {
+        let size = bytes.len() as u64;
+        let free = self.free.get_mut(&size).and_then(Vec::pop);
+        let at = free.unwrap_or_else(|| {
+            self.end += size;
+            self.end - size
+        });
+        let file = match &self.file {
+            Some(file) => file,
+            // no name: nothing is left of it however the job ends
+            None => self.file.insert(tempfile::tempfile_in(&self.directory)?),
+        };
+        file.write_all_at(bytes, at)?;
+        Ok(at)
+    }
+
+    fn get(&self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
+        match &self.file {
+            Some(file) => file.read_exact_at(bytes, at),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Where a tensor is in the file.
 struct Slot {
-    number: u64,
+    at: u64,
     shape: Vec<usize>,
     dtype: DType,
 }
 
-/// A file without a name, in slots of the size of the first tensor: those of other moments are as large.
+/// The tensors of one value.
 struct Slots {
-    directory: Arc<Path>,
+    room: Rc<RefCell<Room>>,
     /// What is put away, for errors.
     what: String,
-    file: Option<File>,
-    size: u64,
-    next: u64,
-    free: Vec<u64>,
 }
 
 impl Slots {
-    fn new(directory: &Arc<Path>, what: String) -> Self {
-        Slots {
-            directory: Arc::clone(directory),
-            what,
-            file: None,
-            size: 0,
-            next: 0,
-            free: Vec::new(),
-        }
-    }
-
     /// # Panics
     /// With what could not be put away or taken back, where and why: the fabric turns it into the error of the
     /// job.
     fn fail(&self, verb: &str, e: &io::Error) -> ! {
-        let (what, place) = (&self.what, self.directory.display());
-        panic!(
-            "cannot {verb} {what} away in {place}: {e}; make room there, or choose another directory"
-        )
+        let room = self.room.borrow();
+        let (what, place) = (&self.what, room.directory.display());
+        let mend = match e.kind() {
+            io::ErrorKind::NotFound => "make it, or choose another directory",
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                "make room there, or choose another directory"
+            }
+            _ => "choose another directory",
+        };
+        panic!("cannot {verb} {what} away in {place}: {e}; {mend}")
     }
 }
 
@@ -78,53 +113,29 @@ impl Store for Slots {
     type Kept = Slot;
 
     fn put(&mut self, shard: Shard) -> Slot {
-        let bytes = shard.data().as_bytes();
-        self.size = self.size.max(bytes.len() as u64);
-        let number = self.free.pop().unwrap_or_else(|| {
-            self.next += 1;
-            self.next - 1
-        });
-        let at = number * self.size;
-        let file = match &self.file {
-            Some(file) => Ok(file),
-            None => unnamed(&self.directory).map(|file| &*self.file.insert(file)),
-        };
-        if let Err(e) = file.and_then(|file| file.write_all_at(bytes, at)) {
-            self.fail("put", &e);
-        }
-        Slot {
-            number,
-            shape: shard.shape.clone(),
-            dtype: shard.dtype(),
+        let put = self.room.borrow_mut().put(shard.data().as_bytes());
+        match put {
+            Ok(at) => Slot {
+                at,
+                shape: shard.shape.clone(),
+                dtype: shard.dtype(),
+            },
+            Err(e) => self.fail("put", &e),
         }
     }
 
     fn get(&mut self, slot: &Slot) -> Shard {
         let mut data = bulk::buffer(slot.dtype, slot.shape.iter().product());
-        if let Some(file) = &self.file
-            && let Err(e) = file.read_exact_at(data.as_bytes_mut(), slot.number * self.size)
-        {
-            self.fail("take", &e);
+        let got = self.room.borrow().get(slot.at, data.as_bytes_mut());
+        match got {
+            Ok(()) => Shard::new(0, slot.shape.clone(), data),
+            Err(e) => self.fail("take", &e),
         }
-        Shard::new(0, slot.shape.clone(), data)
     }
 
     fn free(&mut self, slot: Slot) {
-        self.free.push(slot.number);
+        let size = slot.shape.iter().product::<usize>() * slot.dtype.size();
+        let mut room = self.room.borrow_mut();
+        room.free.entry(size as u64).or_default().push(slot.at);
     }
-}
-
-/// A new file in `directory` that has no name any more.
-fn unnamed(directory: &Path) -> io::Result<File> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let path: PathBuf = directory.join(format!(".away-{}-{number}", process::id()));
-    let mut options = File::options();
-    let file = options
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
 }

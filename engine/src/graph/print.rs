@@ -19,7 +19,7 @@ impl Graph {
     pub fn bytes_sent_back(&self, worker: usize) -> usize {
         let back = self.relayouts().filter_map(|(_, back)| back);
         let back: usize = back.map(|plan| plan.bytes_sent(worker)).sum();
-        let again = self.moves_again().map(|plan| plan.bytes_sent(worker));
+        let again = self.moves_again().map(|(_, plan)| plan.bytes_sent(worker));
         back + again.sum::<usize>()
     }
 
@@ -38,7 +38,9 @@ impl Graph {
                 count[1] += usize::from(back.as_deref().is_some_and(moves));
             }
         }
-        count[1] += self.moves_again().filter(moves).count();
+        let again = self.moves_again();
+        let of_moments = again.filter(|(value, _)| !self.of_parameters(*value));
+        count[1] += of_moments.filter(|(_, plan)| moves(plan)).count();
         count
     }
 

@@ -43,7 +43,12 @@ impl Graph {
         for (&value, away) in self.away.iter().filter(|(_, away)| away.when == when) {
             let tensor = &self.values[value.0];
             let stream = wired.edge(value, 1 << 24 | tensor.maker, 0);
-            let back = put_away(&tensor.name, stream, cotangent.clone(), &away.directory);
+            let back = put_away(
+                &tensor.name,
+                stream,
+                cotangent.clone(),
+                wired.room(&away.directory),
+            );
             remade.values.insert(value, back);
         }
         for (at, node) in self.nodes.iter().enumerate() {
@@ -92,6 +97,7 @@ impl Graph {
                         site,
                         held: false,
                         admission: None,
+                        yields: wired.yields(node),
                         gives: Some(vec![true; ports.len()]),
                         kept: wired.kept(),
                     };
@@ -125,11 +131,12 @@ impl Graph {
         self.spec(from).relayout(&self.mesh, there.to())
     }
 
-    /// The moves that are made again.
-    pub(crate) fn moves_again(&self) -> impl Iterator<Item = Relayout> {
+    /// The moves that are made again, and what they give.
+    pub(crate) fn moves_again(&self) -> impl Iterator<Item = (Value, Relayout)> {
         self.nodes.iter().filter_map(|node| match &node.kind {
             Kind::Relayout { there, .. } if node.remade.is_some() => {
-                self.straight(self.origin(node), there).ok()
+                let again = self.straight(self.origin(node), there).ok()?;
+                Some((node.outputs[0], again))
             }
             _ => None,
         })

@@ -1,7 +1,9 @@
 //! The forward dataflow of a graph: one timely operator for each operator, two for each step of a
 //! relayout.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +15,7 @@ use crate::graph::build::{Kind, Node};
 use crate::graph::forward::{Keeps, Port, Work};
 use crate::graph::gate::gate;
 use crate::graph::kept::Kept;
+use crate::graph::offload::Room;
 use crate::graph::{Delivery, Graph, Moment, Value};
 use crate::relayout::relayout;
 use crate::shard::Batch;
@@ -38,6 +41,10 @@ pub struct Wired<'s, T: Moment> {
     pub(crate) admission: Rc<Admission>,
     outputs: Vec<(String, Value)>,
     pub(crate) kept: Rc<Kept>,
+    /// What relayouts send.
+    sent: BTreeSet<Value>,
+    /// Where tensors wait in files, by directory.
+    rooms: RefCell<BTreeMap<Arc<Path>, Rc<RefCell<Room>>>>,
 }
 
 /// How a graph is wired.
@@ -65,6 +72,24 @@ impl<'s, T: Moment> Wired<'s, T> {
             .iter()
             .map(|(name, v)| (name.clone(), self.stream(*v)))
             .collect()
+    }
+
+    /// How often a node lets others go first: until a relayout of what it works on itself has sent it, through its
+    /// gate and its cut, each of which is one pass over the dataflow. So hops run beside the work on what hops.
+    pub(crate) fn yields(&self, node: &Node) -> u8 {
+        match node.inputs.iter().any(|v| self.sent.contains(v)) {
+            true => 2,
+            false => 0,
+        }
+    }
+
+    /// Where tensors of this worker wait in `directory`.
+    pub(crate) fn room(&self, directory: &Arc<Path>) -> Rc<RefCell<Room>> {
+        let mut rooms = self.rooms.borrow_mut();
+        let room = rooms
+            .entry(Arc::clone(directory))
+            .or_insert_with(|| Rc::new(RefCell::new(Room::new(directory))));
+        Rc::clone(room)
     }
 
     /// What waits on this worker for cotangents.
@@ -106,6 +131,8 @@ impl Graph {
                 .map(|(name, v)| (name.to_owned(), v))
                 .collect(),
             kept: Rc::new(Kept::default()),
+            sent: self.sent(),
+            rooms: RefCell::default(),
         };
         for (at, node) in self.nodes.iter().enumerate() {
             let mut keeps = None;
@@ -143,6 +170,7 @@ impl Graph {
                         held: self.held(node),
                         admission: wired.admission.of(&site, self.held(node)),
                         site,
+                        yields: wired.yields(node),
                         gives: (node.remade.is_none())
                             .then(|| node.inputs.iter().map(here).collect()),
                         kept: wired.kept(),
@@ -155,6 +183,15 @@ impl Graph {
             wired.keeps.push(keeps);
         }
         Ok(wired)
+    }
+
+    /// What comes at the moments and is sent by a relayout.
+    fn sent(&self) -> BTreeSet<Value> {
+        let moves = self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Relayout { .. } => node.inputs.first().copied(),
+            _ => None,
+        });
+        moves.filter(|v| !self.values[v.0].held).collect()
     }
 
     /// What comes to the inputs of a node.

@@ -364,7 +364,8 @@ impl Pair<'_> {
 fn meet(given: &[Segment], taken: &[Segment]) -> Vec<(usize, usize, usize)> {
     let ascends = |s: &[Segment]| s.windows(2).all(|w| w[0].global + w[0].len <= w[1].global);
     let sorted = ascends(given) && ascends(taken);
-    let (mut runs, mut first) = (Vec::new(), 0);
+    let mut runs: Vec<(usize, usize, usize)> = Vec::new();
+    let mut first = 0;
     for g in given {
         let end = g.global + g.len;
         // what ends before this run meets none of the later ones
@@ -378,11 +379,18 @@ fn meet(given: &[Segment], taken: &[Segment]) -> Vec<(usize, usize, usize)> {
             let start = g.global.max(t.global);
             let end = end.min(t.global + t.len);
             if start < end {
-                runs.push((
+                let run = (
                     g.local + start - g.global,
                     t.local + start - t.global,
                     end - start,
-                ));
+                );
+                match runs.last_mut() {
+                    // it goes on in both
+                    Some(last) if [last.0 + last.2, last.1 + last.2] == [run.0, run.1] => {
+                        last.2 += run.2;
+                    }
+                    _ => runs.push(run),
+                }
             }
         }
     }

@@ -97,7 +97,13 @@ impl Across {
         let inputs: Vec<Value> = [q, here].into_iter().chain(bounds).collect();
         let operator = match self.flash {
             true => mixed(graph, q, self.attention, false),
-            false => Arc::new(Local::new(Composed(self.attention))),
+            false => {
+                let scores = Local::new(Composed(self.attention));
+                Arc::new(match here != kv && self.regather {
+                    true => scores.remade(),
+                    false => scores,
+                })
+            }
         };
         let y = graph.apply_all(name, operator, &inputs)?[0];
         if here != kv && self.regather {

@@ -296,7 +296,7 @@ impl<'a> Build<'a> {
     /// Puts away what the block from `x` to `y` keeps, of which there were `count` tensors before, if that is asked
     /// for.
     pub(crate) fn offload(&mut self, count: usize, [x, y]: [Value; 2]) -> Result<()> {
-        let Some(directory) = self.strategy.offloads() else {
+        let Some(directory) = self.strategy.offloaded_to() else {
             return Ok(());
         };
         let mut kept = self.graph.kept_since(count);

@@ -277,8 +277,13 @@ impl Strategy {
         }
     }
 
-    /// Where what blocks keep waits, if not in memory.
-    pub(crate) fn offloads(&self) -> Option<&Path> {
+    /// Whether what blocks keep waits in files.
+    pub fn offloads(&self) -> bool {
+        self.offload.is_some()
+    }
+
+    /// Where they are.
+    pub(crate) fn offloaded_to(&self) -> Option<&Path> {
         self.offload.as_deref()
     }
 
@@ -389,7 +394,8 @@ impl Strategy {
             .map(|i| (i + 1) * layers / stages - i * layers / stages)
             .collect();
         let chunks = self.chunks.as_ref().unwrap_or(&even);
-        if chunks.iter().sum::<usize>() != layers {
+        let all = chunks.iter().try_fold(0usize, |all, &n| all.checked_add(n));
+        if all != Some(layers) {
             let why = format!(
                 "chunks of {chunks:?} layers for {layers} layers; make them add up to the model's"
             );

@@ -14,6 +14,7 @@ mod modes;
 
 use std::collections::BTreeMap;
 
+use advect_engine::graph::Delivery;
 use advect_engine::laws::{Outcome, Sample, perform};
 use advect_engine::{DType, Data, Fabric, Graph, Shard, Tick};
 use advect_operators::attention::Attention;
@@ -112,11 +113,21 @@ fn near(place: &str, a: &Answers, b: &Answers, limit: f64) {
 
 /// Runs a mode over threads.
 fn run(mode: Mode, problem: &Problem, dtype: DType, regather: bool) -> Answers {
+    delivered(mode, problem, dtype, regather, Delivery::AsTheyCome)
+}
+
+/// The same, with messages in an order.
+fn delivered(
+    mode: Mode,
+    problem: &Problem,
+    dtype: DType,
+    regather: bool,
+    delivery: Delivery,
+) -> Answers {
     let graph = graph(mode, problem, dtype, regather).unwrap();
     let fabric = Fabric::Threads(graph.mesh().workers());
     let samples = [sample(&graph, problem, dtype)];
-    let wiring = advect_engine::graph::Wiring::default();
-    let outcome = perform(&graph, &fabric, wiring, &samples, &["q", "kv"]).unwrap();
+    let outcome = perform(&graph, &fabric, delivery, &samples, &["q", "kv"]).unwrap();
     assert!(outcome.left.iter().all(|&left| left == 0), "{mode:?}");
     joined(&graph, &outcome)
 }
@@ -171,8 +182,13 @@ fn dense_leaves_masked_rows_at_zero() {
 fn dense_has_the_same_bits() {
     let (_, problem) = Problem::all().swap_remove(0);
     for mode in on(4) {
-        let [a, b] = [(); 2].map(|()| run(mode, &problem, DType::F32, true));
-        assert!(a == b, "{mode:?}");
+        let [a, b, c] = [
+            Delivery::AsTheyCome,
+            Delivery::Shuffled(1),
+            Delivery::Shuffled(2),
+        ]
+        .map(|delivery| delivered(mode, &problem, DType::F32, true, delivery));
+        assert!(a == b && a == c, "{mode:?}");
     }
 }
 

@@ -37,7 +37,8 @@ impl<'a> Fits<'a> {
     fn refuse(&self, needs: f64, of: &str) -> PipelineError {
         let why = format!(
             "needs {} on {} of this process ({of}), and the machine has {}; cut parameters (zero-3, stage, \
-             tensor) over more machines, or take a smaller model, fewer samples.micro, or layout.recompute",
+             tensor) over more machines, or take a smaller model, fewer samples.micro, layout.recompute, or \
+             layout.offload",
             bytes(needs as u64),
             match self.fabric.local().len() {
                 1 => "the one worker".to_owned(),
@@ -86,12 +87,9 @@ impl<'a> Fits<'a> {
             moments as f64 * graph.bytes_kept(w) as f64
         };
         let least = local.clone().map(least).sum::<f64>();
-        // what is planned is memory of this machine, and a GPU has its own
-        let here = settings
-            .training
-            .strategy
-            .device()
-            .is_none_or(|name| name == "cpu");
+        // what is planned is memory of this machine: a GPU and files have their own
+        let strategy = &settings.training.strategy;
+        let here = strategy.device().is_none_or(|name| name == "cpu") && !strategy.offloads();
         let kept = stages.ok().and_then(std::result::Result::ok);
         let kept = kept.filter(|_| here);
         let most = |stages: Vec<Memory>| {
@@ -153,6 +151,14 @@ mod tests {
         assert!(why.contains("of activations"), "{why}");
         let zero = ["layout.mesh=\"zero-3 8\"", "samples.micro=1"];
         let data = ["layout.mesh=\"data 8\"", "samples.micro=1"];
+        let least = |set: &[&str]| {
+            let tried = (0..100).map(|k| 1e7 * 1.25_f64.powi(k));
+            tried
+                .into_iter()
+                .find(|memory| said(set, 1, *memory).is_ok())
+        };
+        let away = [&long[..], &["layout.offload=\"/tmp\""]].concat();
+        assert!(least(&away) < least(&long), "blocks keep nothing in memory");
         said(&zero, 8, 6.0 * parameters).expect("it is cut");
         said(&data, 8, 6.0 * parameters).expect_err("eight copies");
         // a mesh and a number of samples that are not planned

@@ -265,8 +265,13 @@ impl Job {
                 Role::Sharded(_) => (&mut axes.data, Axis::Data),
                 Role::Tensor | Role::Sequence => (&mut axes.tensor, Axis::Tensor),
                 Role::Context(come) => {
+                    // sums that have no order are not cut into turns
+                    let come = match self.precision {
+                        Precision::Canonical if come.in_pieces() => Context::Gather(come.deal()),
+                        _ => *come,
+                    };
                     let again = strategy.regathers(come.around());
-                    let now = Keys { come: *come, again };
+                    let now = Keys { come, again };
                     if keys.replace(now).is_some_and(|before| before != now) {
                         return Err(format!(
                             "has `{role}` beside another role of its kind, which is not planned; make both \

@@ -37,9 +37,12 @@ where
         let (mine, stop) = (Arc::clone(&held), shared.stop().clone());
         let speaks = context.index == 0;
         let told = move |event| {
+            if !speaks {
+                return;
+            }
             let mut held = mine.lock().unwrap_or_else(PoisonError::into_inner);
             let (sink, written) = &mut *held;
-            let (Some(sink), Ok(()), true) = (sink, &written, speaks) else {
+            let (Some(sink), Ok(())) = (sink, &written) else {
                 return;
             };
             if let Err(e) = hear(sink, event) {

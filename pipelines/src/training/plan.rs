@@ -71,5 +71,8 @@ pub(crate) fn plan(
             "feedback (1, 0)",
             0,
         )
-        .note("memory without activations; relayouts of parameters are sent once a step")
+        .note(
+            "memory without activations; relayouts of parameters are sent once a step, with zero-2 and zero-3 \
+             also those of gradients and of parameters at every micro-batch",
+        )
 }

@@ -89,7 +89,7 @@ fn law(options: &Options, report: &mut Report) -> Result<(), BenchError> {
     let kept_by_one = slope([alone_short.kept, alone.kept]);
     for ((name, n, before), (_, _, after)) in cut_short.iter().zip(cut) {
         let workers = *n as f64;
-        let of_others = slope([before.kept, after.kept]) - kept_by_one / workers;
+        let of_others = (slope([before.kept, after.kept]) - kept_by_one / workers).max(0.0);
         let case = format!("{name} {n}: memory of 1,000 positions / by the law");
         let figure = Figure::new(NAME, case, slope([before.memory, after.memory]), "MB");
         report.give(figure.beside(of_one / workers + of_others));

@@ -186,6 +186,16 @@ impl Run {
         if self.zero > 3 {
             return Err(Rejection::Extent("ZeRO has the stages 0 to 3"));
         }
+        if self.zero > 0 && !matches!(self.policy, Policy::Advect | Policy::Deepspeed) {
+            return Err(Rejection::Extent(
+                "Megatron as it is planned has no stages of ZeRO",
+            ));
+        }
+        if !self.flash && self.axes.context > 1 && self.keys.come.in_pieces() {
+            return Err(Rejection::Extent(
+                "attention that keeps its scores takes no keys in pieces",
+            ));
+        }
         let mut order = self.order;
         order.sort_unstable();
         if order != TENSOR_FIRST {
