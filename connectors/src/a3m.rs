@@ -19,6 +19,9 @@ use crate::rejected::{Reason, Rejected};
 const MOST_COLUMNS: usize = 1 << 20;
 /// Bytes of a name that are kept.
 const MOST_NAME: usize = 256;
+/// What the names of rows begin with that HH-suite writes before the query: secondary structure, solvent
+/// accessibility, and the letters that these are of.
+const ANNOTATIONS: [&str; 3] = ["ss_", "sa_", "aa_"];
 const FORMAT: &str = "A3M";
 const MEND: &str =
     "give an alignment whose first row, below a line that begins with '>', is the query";
@@ -153,22 +156,20 @@ impl A3mReader {
     /// The next record as it stands.
     fn record(&mut self) -> Result<Option<Record>> {
         loop {
-            let mut byte = [0];
             let read = match self.bytes.fill_buf() {
                 Ok(buffer) => buffer.first().copied(),
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
                 Err(e) => return Err(self.unreadable(e)),
             };
-            let Some(first) = read else {
+            let Some(byte) = read else {
                 return match std::mem::replace(&mut self.state, State::Ended) {
                     State::In(record) => Ok(Some(record)),
                     State::Before => Err(self.format("it has no line that begins with '>'".into())),
                     State::Ended => Ok(None),
                 };
             };
-            byte[0] = first;
             self.bytes.consume(1);
-            if let Some(record) = self.take(byte[0])? {
+            if let Some(record) = self.take(byte)? {
                 return Ok(Some(record));
             }
         }
@@ -182,8 +183,7 @@ impl A3mReader {
             Ok(Err(Box::new(Rejected::raw(raw, reason, detail, place))))
         };
         let name = String::from_utf8_lossy(&record.name).trim().to_owned();
-        // predicted or observed secondary structure, as HH-suite writes it before the query
-        if name.starts_with("ss_") || name.starts_with("aa_") {
+        if ANNOTATIONS.iter().any(|begin| name.starts_with(begin)) {
             if let (State::Ended, None) = (&self.state, self.columns) {
                 return Err(self.format("it has annotations and no query".to_owned()));
             }
@@ -328,22 +328,24 @@ mod tests {
     /// What is no row is kept with its reason; annotation before the query is none.
     #[test]
     fn bad_rows_are_rejected() {
-        let text = b">ss_pred\nHHCC\n>q\nACDE\n>short\nACD\n>long\nACDEF\n>empty\n>digits\nA1DE\n>\xff\nAC\xe4E\n>good\n--DE\n>cut\nAC";
+        let text = b">ss_pred\nHHCC\n>sa_dssp\nABBA\n>aa_dssp\nACDE\n>q\nACDE\n>short\nACD\n>long\nACDEF\n>empty\n>digits\nA1DE\n>\xff\nAC\xe4E\n>good\n--DE\n>cut\nAC";
         let (rows, rejected) = read(text).expect("fine");
         assert_eq!(rows.len(), 2);
         let details: Vec<&str> = rejected.iter().map(|r| r.detail.as_str()).collect();
         for (detail, says) in details.iter().zip([
-            "annotation",
+            "`ss_pred` is an annotation",
+            "`sa_dssp` is an annotation",
+            "`aa_dssp` is an annotation",
             "3 columns",
             "5 columns",
             "0 columns",
-            "line 11 holds '1'",
-            "line 13 holds '\\xe4'",
+            "line 15 holds '1'",
+            "line 17 holds '\\xe4'",
             "2 columns",
         ]) {
             assert!(detail.contains(says), "{detail}: {says}");
         }
-        assert_eq!(details.len(), 7);
+        assert_eq!(details.len(), 9);
     }
 
     /// A file without a query is one error that names the file, the line and the mend, and ends the rows.
@@ -358,6 +360,7 @@ mod tests {
             (b"\n>q\nAC\0DE\n>two\nACDE", "line 3 holds '\\x00'"),
             (b">q\nabc...\n", "no column"),
             (b">ss_pred\nHHCC\n", "annotations and no query"),
+            (b">sa_pred\nABBA", "annotations and no query"),
         ] {
             let error = read(bytes).expect_err(says).to_string();
             for part in [says, "dir/some.a3m", "first row"] {
@@ -377,9 +380,22 @@ mod tests {
         let (rows, rejected) = read(&text).expect("fine");
         assert_eq!((rows.len(), rejected.len()), (1, 1));
         assert!(rejected[0].detail.contains("8388608 columns"));
+        let long = (0..8 << 20).fold(Record::default(), |mut record, _| {
+            record.take(b'A', 1, 4);
+            record
+        });
+        // a vector at most doubles what it holds
+        assert!(long.letters.capacity() <= 8 && long.inserted.capacity() <= 8);
+        assert!(long.raw.capacity() <= 2 * Rejected::RAW_LIMIT);
+        assert_eq!(long.columns, 8 << 20);
         let mut reader = A3mReader::new(Cursor::new(text), Path::new("a"));
         reader.next();
-        A3mReader::take(&mut reader, b'x').expect("fine");
+        let record = reader.record().expect("it reads").expect("it is there");
+        assert!(
+            record.letters.capacity() <= 8,
+            "{}",
+            record.letters.capacity()
+        );
         let mut query = b">q\n".to_vec();
         query.resize(query.len() + MOST_COLUMNS + 9, b'A');
         let error = read(&query).expect_err("too long").to_string();

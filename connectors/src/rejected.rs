@@ -44,11 +44,13 @@ pub enum Reason {
     Late,
     /// Another observation of the same cell and window was kept.
     Thinned,
+    /// More records came than are taken.
+    Limit,
 }
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Reason; 11] = [
+    pub const ALL: [Reason; 12] = [
         Reason::Schema,
         Reason::Malformed,
         Reason::MissingValue,
@@ -60,6 +62,7 @@ impl Reason {
         Reason::BlockList,
         Reason::Late,
         Reason::Thinned,
+        Reason::Limit,
     ];
 
     /// The stable name, as in files and answers: `gross_error`.
@@ -76,6 +79,7 @@ impl Reason {
             Reason::BlockList => "block_list",
             Reason::Late => "late",
             Reason::Thinned => "thinned",
+            Reason::Limit => "limit",
         }
     }
 
@@ -280,7 +284,7 @@ mod tests {
             ..crate::schema::tests::sample(3)
         };
         for k in 0..50_usize {
-            let reason = Reason::ALL[k % 11];
+            let reason = Reason::ALL[k % Reason::ALL.len()];
             let a = Rejected::observation(obs.clone(), reason, "nan", format!("f:{k}"));
             let b = Rejected::raw(&[0xff; 5000], Reason::Malformed, "not UTF-8", "c:1");
             sink.write(&[a, b]).unwrap();

@@ -11,7 +11,10 @@ use advect_engine::laws::{Case, Entry};
 use advect_engine::{Edge, Monoid, Overlap, Placement, Result};
 
 use crate::OperatorError;
-use crate::loss::{Count, CrossEntropy, Hits, MeanSquare, SquareError, VocabularyPartial};
+use crate::loss::{
+    BalancedCrossEntropy, Count, CountEach, CrossEntropy, Hits, MeanSquare, SquareError,
+    VocabularyPartial,
+};
 use crate::models::{Forecast, KuramotoSivashinsky, Lorenz63, Lorenz96, Model, RungeKutta4};
 use crate::network::{
     Add, Between, Bias, Convolution, Dropout, Embedding, Gated, LayerNorm, Linear, Pointwise,
@@ -313,6 +316,22 @@ fn language() -> Result<Vec<Entry>> {
         .on_line([S1, S1, S1])
         .on_line([SAME, SAME, SAME])
         .on_plane([[S0, S1], [S0, S1], [S0, S1]])?;
+    let balanced = Case::new("BalancedCrossEntropy", BalancedCrossEntropy)
+        .scaled_input(&[4, 3, 2], 0.5..2.0)
+        .input(&[4, 3], -1.0..1.0)
+        .integer_input(&[4, 3], -1..7)
+        .input(&[4], 1.0..9.0)
+        .input(&[4], 1.0..9.0)
+        .on_line([S0, S0, S0, S0, S0])
+        .on_line([S1, S1, S1, SAME, SAME])
+        .on_line([SAME, SAME, SAME, SAME, SAME])
+        .on_plane([[S0, S1], [S0, S1], [S0, S1], [S0, SAME], [S0, SAME]])?;
+    let count_each = Case::new("CountEach", CountEach)
+        .integer_input(&[4, 3, 2], -1..3)
+        .on_line([S0])
+        .on_line([S1])
+        .on_line([SAME])
+        .on_plane([[S0, S2]])?;
     let count = Case::new("Count", Count)
         .integer_input(&[4, 3], -1..3)
         .on_line([S0])
@@ -327,6 +346,8 @@ fn language() -> Result<Vec<Entry>> {
         .on_plane([[S0, S1], [S0, S1]])?;
     Ok(vec![
         entry(&["Count"], vec![count]),
+        entry(&["CountEach"], vec![count_each]),
+        entry(&["BalancedCrossEntropy"], vec![balanced]),
         entry(&["Hits"], vec![hits]),
         entry(&["Embedding"], vec![embedding]),
         entry(&["VocabularyPartial"], vec![vocabulary]),

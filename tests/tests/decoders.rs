@@ -25,7 +25,7 @@ use advect_connectors::netcdf::{NetcdfFile, ReadPath, Slab, isolate};
 use advect_connectors::parquet::ParquetSource;
 use advect_connectors::{
     A3mReader, ConnectorError, Decoded, Reason, Rejected, RejectedSink, decode_file,
-    observation_schema, read_isd, read_sao,
+    observation_schema, read_isd, read_pdb, read_sao,
 };
 use arrow_array::{RecordBatch, StringArray, TimestampMicrosecondArray};
 
@@ -37,7 +37,9 @@ mod mutate;
 mod seeds;
 
 use mutate::{Random, mutate};
-use seeds::{alignment, batch, classic, lines, netcdf4, parquet, reports, stream, table};
+use seeds::{
+    alignment, batch, classic, lines, netcdf4, parquet, reports, stream, structure, table,
+};
 
 #[global_allocator]
 static ALLOCATOR: memory::Counting = memory::Counting;
@@ -291,6 +293,37 @@ fn a3m() {
         cases.take(rows.len(), &rejected);
     });
     cases.finish("a3m");
+}
+
+/// Structures: one residue for each run of lines of an atom CA with the same number, in the first chain of the first
+/// model, at a position that is a number.
+#[test]
+fn pdb() {
+    let mut cases = Cases::new();
+    let seeds = [structure(12), structure(1), structure(40)];
+    cases.run("case.pdb", &seeds, |cases, path, bytes| {
+        let residues = match read_pdb(path, 1 << 20) {
+            Ok(residues) => residues,
+            Err(error) => return cases.reject_file(&error),
+        };
+        let model = bytes.split(|&b| b == b'\n');
+        let model = model.take_while(|line| !line.starts_with(b"ENDMDL"));
+        let alpha = |line: &&[u8]| {
+            let atom = line.starts_with(b"ATOM  ");
+            let modified = line.starts_with(b"HETATM") && line.get(17..20) == Some(b"MSE");
+            line.get(12..16) == Some(b" CA ") && (atom || modified)
+        };
+        let mut places: Vec<&[u8]> = model.filter(alpha).map(|line| &line[21..27]).collect();
+        let chain = places[0][0];
+        places.retain(|place| place[0] == chain);
+        places.dedup();
+        assert_eq!(residues.len(), places.len());
+        let finite = |r: &advect_connectors::Residue| r.alpha.iter().all(|x| x.is_finite());
+        assert!(residues.iter().all(finite));
+        assert!(residues.iter().all(|r| r.letter.is_ascii_uppercase()));
+        cases.take(residues.len(), &[]);
+    });
+    cases.finish("pdb");
 }
 
 /// Everything that can be asked of a file of arrays: an answer of the right length, or an error.

@@ -1,19 +1,23 @@
-//! The learning curve of `fold` is that of the alignments and the seed, not of the mesh. Four families:
+//! The learning curve of `fold` is that of the alignments and the seed, not of the mesh. Five families:
 //!
 //! * `curve_*`: meshes of rows, columns, samples, heads and stages against one worker, with resumption.
 //! * `learn_*`: masked residues of rows that it was not trained on are recovered as well as by frequencies, and better.
 //! * `distances_*`: a structure beside an alignment is learned, too.
+//! * `model_*`: what was learned is kept, the same from every mesh.
 //! * `refuse_*`: what cannot run says which key, file or row, and why.
 
 mod common;
 
 use std::path::Path;
 
+use advect_connectors::parquet::ParquetSource;
 use advect_engine::Fabric;
 use advect_operators::transformer::Strategy;
+use advect_pipelines::config::{Sources, resolve};
 use advect_pipelines::fold::Fold;
-use advect_pipelines::{PipelineError, Stop};
+use advect_pipelines::{Pipeline, PipelineError, Stop};
 use advect_tests::{curve, overlay};
+use arrow_array::cast::AsArray;
 use serde_json::Value;
 
 /// A model that learns in a second.
@@ -38,6 +42,9 @@ const SMALL: [&str; 18] = [
     "checkpoint.keep=9",
 ];
 
+/// Nats that the model learns at least as it comes.
+const LEARNED: f64 = 0.01;
+
 fn start(mesh: &str, out: &Path, resume: bool, set: &[&str]) -> Result<(), PipelineError> {
     let workers = mesh.parse::<Strategy>()?.mesh().workers();
     let mesh = format!("layout.mesh=\"{mesh}\"");
@@ -61,6 +68,44 @@ fn on_mesh(mesh: &str, set: &[&str]) -> Vec<(String, u64, f64)> {
     curve(out.path())
 }
 
+/// The lines of the metrics that are `what`, in the order of the steps.
+fn lines(out: &Path, what: &str) -> Vec<Value> {
+    let text = std::fs::read_to_string(out.join("metrics.jsonl")).expect("there are metrics");
+    let all = text.lines().map(serde_json::from_str);
+    let all = all.map(|line: Result<Value, _>| line.expect("a line is JSON"));
+    let mut some: Vec<Value> = all.filter(|line| line["what"] == what).collect();
+    some.sort_by_key(|line| line["step"].as_u64());
+    some
+}
+
+fn numbers(lines: &[Value], key: &str) -> Vec<f64> {
+    let number = |line: &Value| line[key].as_f64();
+    lines
+        .iter()
+        .map(|line| number(line).unwrap_or_else(|| panic!("{line} has no {key}")))
+        .collect()
+}
+
+/// Holds what is counted in a run against another: targets of steps and validations, and residues that are recovered,
+/// of which `but` may differ.
+fn counted(place: &str, a: &Path, b: &Path, but: f64) {
+    for what in ["step", "validation"] {
+        let [a, b] = [a, b].map(|out| numbers(&lines(out, what), "targets"));
+        assert!(!a.is_empty() && a == b, "{place}: targets of each {what}");
+    }
+    let [a, b] = [a, b].map(|out| lines(out, "validation"));
+    let targets = numbers(&a, "targets");
+    let recovered = numbers(&a, "recovered")
+        .into_iter()
+        .zip(numbers(&b, "recovered"));
+    for ((a, b), targets) in recovered.zip(targets) {
+        assert!(
+            ((a - b) * targets).abs() <= but + 1e-6,
+            "{place}: {a} and {b} of {targets}"
+        );
+    }
+}
+
 fn scores(out: &Path) -> Value {
     let text = std::fs::read_to_string(out.join("scores.json")).expect("there are scores");
     serde_json::from_str(&text).expect("they are JSON")
@@ -69,7 +114,9 @@ fn scores(out: &Path) -> Value {
 /// Six meshes have the curve of one worker, with pieces of rows, columns and samples that are uneven.
 #[test]
 fn curve_of_six_meshes() {
-    let alone = on_mesh("data 1", &["samples.micro=4"]);
+    let first = directory();
+    small("data 1", first.path(), false, &["samples.micro=4"]);
+    let alone = curve(first.path());
     assert_eq!(alone.len(), 8 + 3, "8 steps and 3 validations");
     for mesh in [
         "data 2",
@@ -79,17 +126,43 @@ fn curve_of_six_meshes() {
         "tensor 2",
         "stage 2",
     ] {
-        overlay(mesh, &alone, &on_mesh(mesh, &[]), 1e-5);
+        let out = directory();
+        small(mesh, out.path(), false, &[]);
+        overlay(mesh, &alone, &curve(out.path()), 1e-5);
+        counted(mesh, first.path(), out.path(), 1.0);
     }
+}
+
+/// What is left out of branches is the same on a mesh.
+#[test]
+fn curve_with_dropout() {
+    let dropout = "model.dropout=0.15";
+    let alone = on_mesh("data 1", &[dropout]);
+    overlay(
+        "dropout",
+        &alone,
+        &on_mesh("context-heads 2", &[dropout]),
+        1e-5,
+    );
+    let (with, without) = (&alone[0], &on_mesh("data 1", &[])[0]);
+    assert!(
+        with.0 == "step" && with.2 != without.2,
+        "{with:?} and {without:?}"
+    );
 }
 
 /// With canonical sums the bits are those of one worker.
 #[test]
 fn curve_bit_for_bit() {
     let canonical = "model.precision=\"canonical\"";
-    let alone = on_mesh("data 1", &[canonical]);
+    let first = directory();
+    small("data 1", first.path(), false, &[canonical]);
+    let alone = curve(first.path());
     for mesh in ["data 2", "context-heads 2"] {
-        overlay(mesh, &alone, &on_mesh(mesh, &[canonical]), 0.0);
+        let out = directory();
+        small(mesh, out.path(), false, &[canonical]);
+        overlay(mesh, &alone, &curve(out.path()), 0.0);
+        counted(mesh, first.path(), out.path(), 0.0);
     }
 }
 
@@ -123,7 +196,8 @@ fn curve_goes_on() {
     overlay("another mesh", &rest, &curve(other.path()), 1e-5);
 }
 
-/// As it comes, on the embedded alignment: rows that were kept are recovered better than by frequencies of columns.
+/// As it comes, on the embedded alignment: rows that were kept are recovered better than by frequencies of columns,
+/// than by neighbours, from which the model begins, and than before it has learned.
 #[test]
 fn learn_what_comes_with_the_program() {
     let out = directory();
@@ -133,11 +207,22 @@ fn learn_what_comes_with_the_program() {
     let recovered = |of: &Value| of["recovered"].as_f64().expect("a number");
     let nats = |of: &Value| of["nats"].as_f64().expect("a number");
     let (model, columns) = (&scores["model"], &references["whole_columns"]);
+    let neighbours = &references["neighbours"];
     assert!(references["targets"].as_u64() > Some(200), "{scores}");
     assert!(
         recovered(model) > recovered(columns) && nats(model) < nats(columns),
         "{scores}"
     );
+    let validations = lines(out.path(), "validation");
+    let losses = numbers(&validations, "loss");
+    let (first, last) = (losses[0], losses[losses.len() - 1]);
+    assert_eq!(validations[0]["step"], 0);
+    assert!((first - nats(neighbours)).abs() < 0.05, "{first}, {scores}");
+    assert_eq!(last, nats(model));
+    assert!(last < first - LEARNED, "{first} to {last}");
+    assert!(last < nats(neighbours) - LEARNED, "{last}, {scores}");
+    let parts = numbers(&validations, "recovered");
+    assert!(parts[parts.len() - 1] > parts[0], "{parts:?}");
     for file in ["curve.png", "config.toml", "metrics.jsonl"] {
         assert!(out.path().join(file).exists(), "{file}");
     }
@@ -201,21 +286,39 @@ fn distances_of_a_structure() {
         train.as_str(),
         &structures,
         "model.bins=8",
-        "training.steps=12",
+        "model.distances_weight=1.0",
+        "training.steps=40",
+        "training.rate=1e-2",
+        "checkpoint.every=0",
     ];
-    let alone = on_mesh("data 1", &set);
-    overlay(
-        "context-heads 2",
-        &alone,
-        &on_mesh("context-heads 2", &set),
-        1e-5,
+    let whole = [&set[..], &["samples.micro=4"]].concat();
+    let first = directory();
+    small("data 1", first.path(), false, &whole);
+    let alone = curve(first.path());
+    // samples of other micro-batches, and cut in two
+    for mesh in ["data 2", "context-heads 2"] {
+        overlay(mesh, &alone, &on_mesh(mesh, &set), 1e-4);
+    }
+    let steps = lines(first.path(), "step");
+    let [loss, nats, distances] = ["loss", "nats", "distances"].map(|key| numbers(&steps, key));
+    for i in 0..steps.len() {
+        assert!((nats[i] + distances[i] - loss[i]).abs() < 1e-9, "step {i}");
+    }
+    let chance = 8f64.ln();
+    assert!(
+        (distances[0] - chance).abs() < 0.2,
+        "{} of 8 bins",
+        distances[0]
     );
-    let letters = on_mesh("data 1", &[&train, "training.steps=12"]);
-    let first = |lines: &[(String, u64, f64)]| {
-        let steps: Vec<&(String, u64, f64)> = lines.iter().filter(|l| l.0 == "step").collect();
-        steps[0].2
-    };
-    assert!(first(&alone) > first(&letters) + 0.1, "distances count");
+    let last = distances[distances.len() - 1];
+    assert!(last < 0.7 * chance, "{chance} to {last}");
+    let letters = directory();
+    small("data 1", letters.path(), false, &[&train]);
+    let letters = numbers(&lines(letters.path(), "step"), "loss");
+    assert!(
+        (nats[0] - letters[0]).abs() < 1e-5,
+        "letters are told alone"
+    );
     let other = ["alignments.train=[]", &structures, "model.bins=8"];
     let error = start("data 1", folder.path(), false, &other).expect_err("another protein");
     let error = error.to_string();
@@ -236,12 +339,19 @@ fn refuse_by_name() {
     };
     let headless = file("headless.a3m", b"ACDE\n");
     let lonely = file("lonely.a3m", b">q\nACDE\n");
+    let alone = lonely.replace("train=[", "held_out=").replace(']', "");
+    let gaps = file("gaps.a3m", ">gap\n--X-\n".repeat(10).as_bytes());
     let empty = file("empty.a3m", b"");
     let out = directory();
     for (set, says) in [
         (headless.as_str(), "headless.a3m"),
         (&headless, "line 1 comes before the first '>'"),
-        (&lonely, "give 2 at least"),
+        (
+            &lonely,
+            "1 rows every 5th cannot be kept for validation; give 10 at least",
+        ),
+        (&alone, "give 2 at least"),
+        (&gaps, "its first row has no residue"),
         (&empty, "no line that begins with '>'"),
         ("alignments.train=[\"/no/such/file\"]", "/no/such/file"),
         ("alignments.structures=[\"a\", \"b\"]", "model.bins"),
@@ -270,6 +380,76 @@ fn refuse_by_name() {
     }
     text.extend(b">short\nACD\n>binary\n\xff\0\n");
     let train = file("rows.a3m", &text);
-    small("data 1", out.path(), false, &[&train]);
-    assert!(out.path().join("rejected.parquet").exists());
+    small("data 1", out.path(), false, &[&train, "alignments.rows=11"]);
+    let sources = Sources {
+        set: vec![train, "alignments.rows=11".to_owned()],
+        ..Sources::default()
+    };
+    let found = Fold.check(&resolve(&Fold, &sources).expect("it fits"));
+    let found = found.expect("it reads").join("\n");
+    for says in [
+        "2 rows of",
+        "rejected",
+        "1 rows of",
+        "left out, beyond alignments.rows",
+    ] {
+        assert!(found.contains(says), "{says}: {found}");
+    }
+    let file = ParquetSource::open(out.path().join("rejected.parquet")).expect("it is there");
+    let mut rows = Vec::new();
+    for batch in file.read().expect("it reads") {
+        let batch = batch.expect("it reads");
+        let [reasons, details] =
+            ["reason", "detail"].map(|name| batch[name].as_string::<i32>().clone());
+        let pairs = reasons.iter().zip(&details);
+        rows.extend(pairs.map(|(a, b)| (a.map(str::to_owned), b.map(str::to_owned))));
+    }
+    let says = |row: usize, reason: &str, detail: &str| {
+        let (found, why) = &rows[row];
+        let why = why.as_deref().unwrap_or_default();
+        assert!(
+            found.as_deref() == Some(reason) && why.contains(detail),
+            "{rows:?}"
+        );
+    };
+    assert_eq!(rows.len(), 3);
+    says(0, "schema", "3 columns and the query 19");
+    says(1, "malformed", "line 28 holds '\\xff'");
+    says(
+        2,
+        "limit",
+        "1 rows of the alignment, beyond alignments.rows = 11",
+    );
+}
+
+/// The files of the model are those of one worker, whatever the mesh, and as many as it has parameters.
+#[test]
+fn model_is_kept() {
+    let canonical = "model.precision=\"canonical\"";
+    let kept = |mesh: &str| {
+        let out = directory();
+        small(mesh, out.path(), false, &[canonical, "training.steps=2"]);
+        let read = |name| std::fs::read(out.path().join("model").join(name)).expect("it is kept");
+        (
+            read("model.safetensors"),
+            read("config.json"),
+            scores(out.path()),
+        )
+    };
+    let (tensors, config, scores) = kept("data 1");
+    let (cut, same, _) = kept("context-heads 2");
+    assert!(tensors == cut && config == same);
+    let header = u64::from_le_bytes(tensors[..8].try_into().expect("eight bytes")) as usize;
+    let known: Value = serde_json::from_slice(&tensors[8..8 + header]).expect("it is JSON");
+    assert!(
+        known["block 1.row-attention.query.weight"].is_object(),
+        "{known}"
+    );
+    let parameters = scores["parameters"].as_u64().expect("a number") as usize;
+    assert_eq!(tensors.len(), 8 + header + 4 * parameters);
+    let config: Value = serde_json::from_slice(&config).expect("it is JSON");
+    assert_eq!(
+        (&config["sequences"], &config["blocks"]),
+        (&7.into(), &2.into())
+    );
 }

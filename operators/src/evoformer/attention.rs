@@ -9,9 +9,11 @@
 //!    \bar b_{ij} = \sum_{\mathrm{rows}} \bar s_{ij} . $$
 //!
 //! Queries and keys are taken in blocks and the scores of a block made again on the way back (Dao 2023,
-//! *FlashAttention-2*, algorithms 1 and 2): of the size queries × keys there is one tensor for all rows, the
-//! cotangent of their bias, and of every row the logarithms L alone are kept. $\bar b$ is added up in the order of
-//! the rows, so that threads change no bit. A query that sees no key gives 0, and its cotangents are 0.
+//! *FlashAttention-2*, algorithms 1 and 2), so that there is no tensor of rows × queries × keys. Of planes of queries ×
+//! keys there are, while it works, a copy of the bias (one for each of the b · h heads), and on the way back parts of
+//! the cotangent of the bias (max(16, b · h), rounded up to a multiple of b · h, or one for each row where rows are
+//! fewer) and their sum (b · h). Kept are the inputs, y, and L of every query. $\bar b$ is added up in the order of the
+//! parts, which do not depend on threads, so that these change no bit. A query that sees no key gives 0, and its cotangents are 0.
 //!
 //! The four uses in an Evoformer are one operator (Jumper et al. 2021, *Highly accurate protein structure prediction
 //! with AlphaFold*, supplement 1.6; $i$, $j$ are the two dimensions of positions):

@@ -4,8 +4,8 @@ use advect_engine::laws::{Case, Entry};
 use advect_engine::{Monoid, Placement, Result};
 
 use super::{
-    AddTransposed, Along, Edges, EvoformerAttention, FirstRowEmbedding, OuterProductMean,
-    PairEmbedding, TriangleProduct,
+    AddTransposed, Along, ByCount, Edges, EvoformerAttention, FirstRowEmbedding, OuterProductMean,
+    PairCount, PairEmbedding, TriangleProduct,
 };
 
 const SAME: Placement = Placement::Same;
@@ -34,7 +34,36 @@ pub(crate) fn entries() -> Result<Vec<Entry>> {
         entry(&["PairEmbedding"], vec![pairs()?]),
         entry(&["AddTransposed"], vec![transposed()?]),
         entry(&["FirstRowEmbedding"], vec![first_row()?]),
+        entry(&["PairCount"], vec![pair_count()]),
+        entry(&["ByCount"], by_count()?),
     ])
+}
+
+fn pair_count() -> Case {
+    Case::new("PairCount", PairCount)
+        .integer_input(&[2, 5, 4], 0..2)
+        .integer_input(&[2, 5, 3], 0..2)
+        .on_line([S0, S0])
+        .on_line([S2, SAME])
+        .on_line([SAME, S2])
+        .on_line([S1, S1])
+        .on_line([SAME, SAME])
+}
+
+fn by_count() -> Result<Vec<Case>> {
+    let cases = [("kept", ByCount::KEPT), ("mean", ByCount::mean(5))];
+    let cases = cases.into_iter().map(|(name, operator)| {
+        Case::new(&format!("ByCount, {name}"), operator)
+            .input(&[2, 4, 5, 3], -1.0..1.0)
+            .integer_input(&[2, 4, 5], 0..4)
+            .on_line([S0, S0])
+            .on_line([S1, S1])
+            .on_line([S2, S2])
+            .on_line([S3, SAME])
+            .on_line([SAME, SAME])
+            .on_plane([[S1, S3], [S1, SAME]])
+    });
+    cases.collect()
 }
 
 /// Both directions, with numbers of nodes that are not the same, and more channels than are taken at once.

@@ -2,17 +2,19 @@
 //! bins of the distances of pairs.
 
 use advect_engine::graph::Value;
-use advect_engine::{DType, Placement, Result, Spec};
+use advect_engine::{DType, Deal, Placement, Result, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::stack::{Places, Streams};
+use super::masks::Masks;
+use super::places::{Places, Streams};
 use super::{FirstRowEmbedding, PairEmbedding};
-use crate::loss::{Count, CrossEntropy, Hits, VocabularyPartial};
+use crate::loss::{BalancedCrossEntropy, Count, CountEach, CrossEntropy, Hits, VocabularyPartial};
+use crate::network::rules::refuse;
 use crate::network::{Add, Dropout, Embedding, Scale};
 use crate::training::{Initial, Trainable};
 use crate::transformer::blocks::{DEVIATION, positive};
 use crate::transformer::build::{Build, split};
-use crate::transformer::{Strategy, Style, stored};
+use crate::transformer::{Context, Role, Strategy, Style, stored};
 
 /// Extents of an Evoformer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +34,9 @@ pub struct Evoformer {
     /// Whether logits of the letters are given that the model adds to.
     #[serde(default)]
     pub prior: bool,
+    /// Whether a mask is given of the positions that are there: nothing of the others reaches them.
+    #[serde(default)]
+    pub masked: bool,
     /// Number of blocks.
     pub blocks: usize,
     /// Width of the stream of the alignment (c_m; 256 in `AlphaFold`).
@@ -51,14 +56,17 @@ pub struct Evoformer {
     /// How many times wider a transition is inside (4).
     pub transition: usize,
     /// The greatest difference of positions that is told from others (32).
-    pub greatest: usize,
+    pub max_relative_position: usize,
     /// Bins of distances of pairs (64); 0 if no distances are given.
     pub bins: usize,
-    /// What the sum over pairs counts in the loss beside that over masked letters.
+    /// What the mean over pairs counts in the loss beside that over masked letters (0.3 to 2.0 in `AlphaFold`). The
+    /// mean over pairs is that of each sample, of which each counts as often as it has masked letters.
     pub distances_weight: f64,
     /// ε of the norms.
     pub epsilon: f64,
-    /// What is left out of branches before they are added, while it learns.
+    /// What is left out of branches before they are added, while it learns: element by element, at one rate in all
+    /// branches but outer products. `AlphaFold` has a mask that all rows or all columns of a branch share, at 0.15 in
+    /// row attention and at 0.25 in products and attention of triangles, and leaves nothing out elsewhere.
     pub dropout: Dropout,
 }
 
@@ -67,23 +75,31 @@ impl Evoformer {
     ///
     /// Inputs are `tokens` `[samples, s, l]` (`I64`, up to `alphabet`, which stands for masked), `targets`
     /// `[samples, s, l]` (`I64`; a negative target is none), and with bins `distances` `[samples, l, l]` (`I64`, the
-    /// bin; negative: none), with features `features` `[samples, s, l, f]`, and with a prior `prior`
-    /// `[samples, s, l, alphabet]`, both of `dtype`. Outputs are `loss`, in nats, summed, and `count`, the number of
-    /// targets; with bins `loss` is the sum of `letters.loss` and, times its weight, `distances.loss`, which has
-    /// `distances.count` terms. With `BF16` what flows is rounded ([`Mixed`](advect_engine::graph::Mixed)), and
-    /// parameters and loss are `F32`.
+    /// bin; negative: none), where it is masked `mask` `[samples, s, l]` (`I64`, 0 where nothing is), with features
+    /// `features` `[samples, s, l, f]`, and with a prior `prior` `[samples, s, l, alphabet]`, both of `dtype`. Outputs are `loss`, in nats, summed, and `count`, the number of
+    /// targets. With bins `loss` is the sum of `share`, which is that of letters, and, times its weight,
+    /// `distances.loss`: with $n_b$ masked letters and $t_b$ pairs of sample b, $\sum_b (n_b / t_b) \sum_{ij} J_{bij}$,
+    /// so that divided by `count` both are means ([`BalancedCrossEntropy`]). With `BF16` what flows is rounded
+    /// ([`Mixed`](advect_engine::graph::Mixed)), and parameters and loss are `F32`.
     ///
     /// # Errors
-    /// If an extent is 0.
+    /// If an extent is 0 or extents are too large to be counted, if there is 1 bin, if a number is not finite, or if
+    /// an axis has a role for which there is no form.
     pub fn train(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
-        self.check()?;
+        self.check(samples, strategy)?;
         let mut build = Build::new(strategy, dtype, self.style());
         let streams = self.streams(samples, dtype, &mut build)?;
         let logits = self.letters(&mut build, self.shape(samples), dtype, streams.alignment)?;
         let finished = Places::FINISHED;
         let shape = self.shape(samples).to_vec();
-        let [letters, count] =
-            entropy(&mut build, ["letters", "targets"], logits, shape, finished)?;
+        let names = ["letters", "targets"];
+        let asked = entropy(&mut build, names, logits, shape, finished)?;
+        let parts = [asked.rows, asked.hits, asked.targets];
+        let cross_entropy = "letters.cross-entropy";
+        let letters = build.graph.apply(cross_entropy, CrossEntropy, &parts)?;
+        let count = build
+            .graph
+            .apply("letters.targets", Count, &[asked.targets])?;
         let mut loss = letters;
         if self.bins > 0 {
             let finished = Places::all(split(1));
@@ -91,15 +107,21 @@ impl Evoformer {
             let logits = self.distogram(&mut build, streams.pairs, &layout)?;
             let shape = vec![samples, self.length, self.length];
             let names = ["distances", "distances"];
-            let [distances, pairs] = entropy(&mut build, names, logits, shape, finished)?;
+            let pairs = entropy(&mut build, names, logits, shape, finished)?;
+            let n = count_each(&mut build, "letters.each", asked.targets)?;
+            let t = count_each(&mut build, "distances.each", pairs.targets)?;
+            let parts = [pairs.rows, pairs.hits, pairs.targets, n, t];
+            let cross_entropy = "distances.cross-entropy";
+            let distances = build
+                .graph
+                .apply(cross_entropy, BalancedCrossEntropy, &parts)?;
             let weight = Scale(self.distances_weight);
             let weighed = build
                 .graph
                 .apply("distances.weighed", weight, &[distances])?;
             loss = build.graph.apply("loss", Add, &[letters, weighed])?;
-            build.graph.output("letters.loss", letters)?;
+            build.graph.output("share", letters)?;
             build.graph.output("distances.loss", distances)?;
-            build.graph.output("distances.count", pairs)?;
         }
         build.graph.output("loss", loss)?;
         build.graph.output("count", count)?;
@@ -111,13 +133,15 @@ impl Evoformer {
         [samples, self.sequences, self.length]
     }
 
-    /// The graph of what an alignment gives: input `tokens`, outputs `logits` `[samples, s, l, alphabet]` and with
-    /// bins `distances` `[samples, l, l, bins]`, logits too; parameters named as in [`Evoformer::train`].
+    /// The graph of what an alignment gives. Inputs are `tokens` and, where it is masked, `mask` `[samples, s, l]` (`I64`),
+    /// with features `features` `[samples, s, l, f]` and with a prior `prior` `[samples, s, l, alphabet]`, both of `dtype`. Outputs are `logits`
+    /// `[samples, s, l, alphabet]`, to which the prior has been added, and with bins `distances`
+    /// `[samples, l, l, bins]`, logits too. Parameters are named as in [`Evoformer::train`], and nothing is left out.
     ///
     /// # Errors
-    /// If an extent is 0.
+    /// As [`Evoformer::train`].
     pub fn infer(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
-        self.check()?;
+        self.check(samples, strategy)?;
         let mut build = Build::new(strategy, dtype, self.style().evaluated());
         let streams = self.streams(samples, dtype, &mut build)?;
         let logits = self.letters(&mut build, self.shape(samples), dtype, streams.alignment)?;
@@ -135,9 +159,9 @@ impl Evoformer {
     /// are named as in [`Evoformer::train`], and what flows is not rounded.
     ///
     /// # Errors
-    /// If an extent is 0.
+    /// As [`Evoformer::train`].
     pub fn recovery(&self, samples: usize, dtype: DType, strategy: &Strategy) -> Result<Trainable> {
-        self.check()?;
+        self.check(samples, strategy)?;
         let dtype = stored(dtype);
         let mut build = Build::new(strategy, dtype, self.style().evaluated());
         let letters = Evoformer {
@@ -194,23 +218,31 @@ impl Evoformer {
             let table = build.parameter(&format!("{name}.weight"), &shape, None, start, tokens)?;
             sides.push(build.with(&name, FirstRowEmbedding, tokens, &[table])?);
         }
-        let shape = [2 * self.greatest + 1, self.pairs];
+        let shape = [2 * self.max_relative_position + 1, self.pairs];
         let table = build.parameter("pairs.positions.weight", &shape, None, start, sides[0])?;
         let embedding = PairEmbedding {
-            greatest: self.greatest,
+            greatest: self.max_relative_position,
         };
         let pairs = build.apply("pairs", embedding, &[sides[0], sides[1], table])?;
         let pairs = Places::PAIRS.take(build, pairs)?;
-        let mut streams = Streams { alignment, pairs };
+        let masks = match self.masked {
+            true => Some(Masks::new(build, self.shape(samples))?),
+            false => None,
+        };
+        let mut streams = Streams {
+            alignment,
+            pairs,
+            masks,
+        };
         for (block, stage) in build.places(self.blocks)?.into_iter().enumerate() {
             streams = go_on(build, stage, streams)?;
             let before = build.graph.made();
-            let given = streams.pairs;
+            let begin = [streams.alignment, streams.pairs];
             streams = self.block(build, block, streams)?;
-            match streams.pairs == given {
-                true => build.recompute(before, streams.alignment)?,
-                false => build.recompute_all(before, &[streams.alignment, streams.pairs])?,
-            }
+            let mut results = vec![streams.alignment, streams.pairs];
+            results.retain(|v| !begin.contains(v));
+            build.recompute_all(before, &results)?;
+            build.offload_all(before, &begin, &results)?;
         }
         let last = build.last();
         go_on(build, last, streams)
@@ -224,8 +256,10 @@ impl Evoformer {
         }
     }
 
-    fn check(&self) -> Result<()> {
+    fn check(&self, samples: usize, strategy: &Strategy) -> Result<()> {
         let extents = [
+            ("samples", samples),
+            ("blocks", self.blocks),
             ("alphabet", self.alphabet),
             ("sequences", self.sequences),
             ("length", self.length),
@@ -238,9 +272,68 @@ impl Evoformer {
             ("triangle", self.triangle),
             ("transition", self.transition),
         ];
-        positive("Evoformer", &extents)
+        positive(NAME, &extents)?;
+        if self.bins == 1 {
+            return refuse(NAME, "bins is 1; give it 2 at least, or 0 for none");
+        }
+        for (name, x) in [
+            ("distances-weight", self.distances_weight),
+            ("epsilon", self.epsilon),
+        ] {
+            if !x.is_finite() || x < 0.0 {
+                return refuse(NAME, format!("{name} is {x}; give it a number from 0 on"));
+            }
+        }
+        if !self.counts(samples) {
+            let why = "extents are too large for their tensors to be counted; make them less";
+            return refuse(NAME, why);
+        }
+        let none = strategy.roles().iter().find(|role| match role {
+            Role::Context(Context::Heads) => false,
+            Role::Context(come) => come.in_pieces() || come.deal() != Deal::Blocks,
+            _ => false,
+        });
+        match none {
+            Some(role) => {
+                let why =
+                    format!("there is no form of it for an axis '{role}'; take context-gather");
+                refuse(NAME, why)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the numbers of the largest tensors can be counted, eight bytes each.
+    fn counts(&self, samples: usize) -> bool {
+        let product = |extents: &[usize]| {
+            let eight = Some(8usize);
+            let of = |n: Option<usize>, extent: &usize| n?.checked_mul((*extent).max(1));
+            extents.iter().fold(eight, of)
+        };
+        let (s, l) = (self.sequences, self.length);
+        let wide = |heads: usize, width: usize| -> Option<usize> {
+            let heads = product(&[heads, self.head])?;
+            let inside = product(&[self.transition, width])?;
+            Some(heads.max(inside))
+        };
+        let all = || -> Option<()> {
+            let alignment = wide(self.alignment_heads, self.alignment)?;
+            let pairs = wide(self.pair_heads, self.pairs)?;
+            let letters = self.alphabet.checked_add(1)?.max(self.features);
+            let positions = self.max_relative_position.checked_mul(2)?.checked_add(1)?;
+            product(&[samples, s, l, alignment.max(letters)])?;
+            product(&[samples, l, l, pairs.max(self.triangle).max(self.bins)])?;
+            product(&[self.outer, self.outer, self.pairs])?;
+            product(&[alignment.max(letters), self.alignment])?;
+            product(&[pairs.max(positions).max(self.bins), self.pairs])?;
+            product(&[self.blocks, 64])?;
+            Some(())
+        };
+        all().is_some()
     }
 }
+
+const NAME: &str = "Evoformer";
 
 /// Both streams at the stage of the next block.
 fn go_on(build: &mut Build<'_>, stage: usize, streams: Streams) -> Result<Streams> {
@@ -248,17 +341,28 @@ fn go_on(build: &mut Build<'_>, stage: usize, streams: Streams) -> Result<Stream
     Ok(Streams {
         alignment: Places::ALIGNMENT.take(build, streams.alignment)?,
         pairs: Places::PAIRS.take(build, streams.pairs)?,
+        masks: match streams.masks {
+            Some(masks) => Some(masks.go_on(build)?),
+            None => None,
+        },
     })
 }
 
-/// Cross-entropy of logits `[…, classes]` with targets that come under the second name, and the number of these.
+/// What the cross-entropy of logits is of.
+struct Asked {
+    rows: Value,
+    hits: Value,
+    targets: Value,
+}
+
+/// Of logits `[…, classes]` and targets that come under the second name.
 fn entropy(
     build: &mut Build<'_>,
     [name, targets]: [&str; 2],
     logits: Value,
     shape: Vec<usize>,
     finished: Places,
-) -> Result<[Value; 2]> {
+) -> Result<Asked> {
     let layout = finished.layout(build);
     let targets = build
         .graph
@@ -266,12 +370,15 @@ fn entropy(
     let logits = build.graph.relayout(logits, &layout)?;
     let parts = [logits, targets];
     let [rows, hits] = build.measured(&format!("{name}.classes"), VocabularyPartial, &parts)?;
-    let parts = [rows, hits, targets];
-    let loss = build
-        .graph
-        .apply(&format!("{name}.cross-entropy"), CrossEntropy, &parts)?;
-    let count = build
-        .graph
-        .apply(&format!("{name}.targets"), Count, &[targets])?;
-    Ok([loss, count])
+    Ok(Asked {
+        rows,
+        hits,
+        targets,
+    })
+}
+
+/// The number of targets in each sample, whole where the sample is.
+fn count_each(build: &mut Build<'_>, name: &str, targets: Value) -> Result<Value> {
+    let each = build.graph.apply(name, CountEach, &[targets])?;
+    Places::WHOLE.take(build, each)
 }

@@ -3,14 +3,15 @@
 use advect_engine::graph::Value;
 use advect_engine::{DType, Layout, Placement, Result, Spec};
 
+use super::places::{Places, Streams};
 use super::{
-    AddTransposed, Along, Edges, Evoformer, EvoformerAttention, OuterProductMean, TriangleProduct,
+    AddTransposed, Along, ByCount, Edges, Evoformer, EvoformerAttention, OuterProductMean,
+    TriangleProduct,
 };
 use crate::network::{Add, Gated, Linear, Pointwise, Residual};
 use crate::training::Initial;
 use crate::transformer::blocks::DEVIATION;
 use crate::transformer::build::{Build, split};
-use crate::transformer::{Context, Role};
 
 const SAME: Placement = Placement::Same;
 const ZEROS: Initial = Initial::Constant(0.0);
@@ -18,84 +19,8 @@ const NORMAL: Initial = Initial::Normal {
     deviation: DEVIATION,
 };
 
-/// The alignment `[b, s, l, c]` and the pairs `[b, l, l, c]`.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Streams {
-    pub(super) alignment: Value,
-    pub(super) pairs: Value,
-}
-
-/// Where tensors are on axes of each role: samples cut by their batch, and others by these.
-#[derive(Clone, Copy)]
-pub(super) struct Places {
-    /// Rows and columns are exchanged.
-    pub(super) exchanged: Placement,
-    /// Columns are cut, and gathered.
-    pub(super) gathered: Placement,
-    pub(super) sequence: Placement,
-    pub(super) tensor: Placement,
-}
-
-impl Places {
-    /// The alignment between blocks.
-    pub(super) const ALIGNMENT: Places = Places {
-        exchanged: split(1),
-        gathered: split(2),
-        sequence: split(1),
-        tensor: SAME,
-    };
-    /// Where losses of letters are made: everything is cut.
-    pub(super) const FINISHED: Places = Places {
-        tensor: split(1),
-        ..Places::ALIGNMENT
-    };
-    /// The pairs between blocks.
-    pub(super) const PAIRS: Places = Places {
-        exchanged: split(1),
-        gathered: split(1),
-        sequence: split(1),
-        tensor: SAME,
-    };
-    /// What every worker has whole.
-    pub(super) const WHOLE: Places = Places::all(SAME);
-
-    /// The same on all axes that do not cut samples.
-    pub(super) const fn all(place: Placement) -> Self {
-        Places {
-            exchanged: place,
-            gathered: place,
-            sequence: place,
-            tensor: place,
-        }
-    }
-
-    /// On axes that cut positions, and on those that cut weights.
-    pub(super) const fn cut(positions: Placement, weights: Placement) -> Self {
-        Places {
-            exchanged: positions,
-            gathered: positions,
-            sequence: weights,
-            tensor: weights,
-        }
-    }
-
-    pub(super) fn layout(self, build: &Build<'_>) -> Layout {
-        build.layout(|role| match role {
-            Role::Data | Role::Sharded(_) => split(0),
-            Role::Context(Context::Heads) => self.exchanged,
-            Role::Context(_) => self.gathered,
-            Role::Sequence => self.sequence,
-            Role::Tensor | Role::Stage => self.tensor,
-        })
-    }
-
-    pub(super) fn take(self, build: &mut Build<'_>, x: Value) -> Result<Value> {
-        let layout = self.layout(build);
-        build.graph.relayout(x, &layout)
-    }
-}
-
-/// A linear map in the making: name, shape of its weight, and the first of its dimensions that is cut.
+/// A linear map in the making: name, shape of its weight, the first values of its shift, if it has one, and what its
+/// results go through.
 struct Map<'a> {
     name: String,
     shape: &'a [usize],
@@ -158,6 +83,7 @@ struct Attends<'a> {
     along: Along,
     heads: usize,
     width: usize,
+    mask: Option<Value>,
     between: Places,
     entry: Places,
     queries: Places,
@@ -177,12 +103,14 @@ impl Evoformer {
         let Streams {
             alignment: m,
             pairs: z,
+            masks,
         } = streams;
         let rows = Attends {
             name: &name("row-attention"),
             along: Along::Rows,
             heads: self.alignment_heads,
             width: self.alignment,
+            mask: masks.map(|masks| masks.rows),
             between: Places::ALIGNMENT,
             entry: Places {
                 sequence: SAME,
@@ -214,6 +142,7 @@ impl Evoformer {
         let columns = Attends {
             name: &name("column-attention"),
             along: Along::Columns,
+            mask: masks.map(|masks| masks.columns),
             entry: Places::cut(split(2), SAME),
             queries: Places::cut(split(2), split(3)),
             keys: Places::cut(split(2), split(3)),
@@ -237,17 +166,25 @@ impl Evoformer {
         if self.bins == 0 && block + 1 == self.blocks {
             return Ok(Streams {
                 alignment: m,
-                pairs: z,
+                ..streams
             });
         }
-        let z = self.multiply_out(build, &name("outer-product"), m, z)?;
-        let z = self.triangle(build, &name("triangle-outgoing"), Edges::Outgoing, z)?;
-        let z = self.triangle(build, &name("triangle-incoming"), Edges::Incoming, z)?;
+        let streams = Streams {
+            alignment: m,
+            ..streams
+        };
+        let z = self.multiply_out(build, &name("outer-product"), streams)?;
+        let there = masks.map(|masks| masks.starting);
+        let outgoing = name("triangle-outgoing");
+        let z = self.triangle(build, &outgoing, Edges::Outgoing, (z, there))?;
+        let incoming = name("triangle-incoming");
+        let z = self.triangle(build, &incoming, Edges::Incoming, (z, there))?;
         let starting = Attends {
             name: &name("triangle-starting"),
             along: Along::Rows,
             heads: self.pair_heads,
             width: self.pairs,
+            mask: masks.map(|masks| masks.starting),
             between: Places::PAIRS,
             entry: Places::cut(split(1), SAME),
             queries: Places::cut(split(1), split(3)),
@@ -258,6 +195,7 @@ impl Evoformer {
         let ending = Attends {
             name: &name("triangle-ending"),
             along: Along::Columns,
+            mask: masks.map(|masks| masks.ending),
             entry: Places::cut(split(2), SAME),
             queries: Places::cut(split(2), split(3)),
             keys: Places::cut(split(2), split(3)),
@@ -270,6 +208,7 @@ impl Evoformer {
         Ok(Streams {
             alignment: m,
             pairs: z,
+            masks,
         })
     }
 
@@ -311,6 +250,10 @@ impl Evoformer {
             inputs.push(how.keys.take(build, keys)?);
         }
         let mut attention = EvoformerAttention::new(how.along);
+        if let Some(mask) = how.mask {
+            inputs.push(mask);
+            attention = attention.masked();
+        }
         if let Some(of_bias) = of_bias {
             let shape = [self.pairs, how.heads];
             let bias = Map::new(format!("{name}.pair-bias"), &shape).cut(build, of_bias)?;
@@ -354,13 +297,21 @@ impl Evoformer {
     }
 
     /// The mean of outer products of columns of the alignment, added to their pairs: algorithm 10.
-    fn multiply_out(&self, build: &mut Build<'_>, name: &str, m: Value, z: Value) -> Result<Value> {
+    fn multiply_out(&self, build: &mut Build<'_>, name: &str, streams: Streams) -> Result<Value> {
+        let Streams {
+            alignment: m,
+            pairs: z,
+            masks,
+        } = streams;
         let c = self.outer;
         let norm = build.norm(&format!("{name}.norm"), m, self.alignment)?;
         let shape = [self.alignment, c];
         let side = |part: &str| Map::new(format!("{name}.{part}"), &shape).shifted(0.0);
+        let there = masks.map(|masks| masks.alignment);
         let left = side("left").whole(build, norm)?;
+        let left = kept(build, &format!("{name}.left.kept"), left, there)?;
         let right = side("right").whole(build, norm)?;
+        let right = kept(build, &format!("{name}.right.kept"), right, there)?;
         let left = Places {
             tensor: SAME,
             ..Places::all(split(2))
@@ -373,14 +324,24 @@ impl Evoformer {
         let weight = format!("{name}.output.weight");
         let weight = build.parameter(&weight, &[c, c, self.pairs], None, start, left)?;
         let product = build.apply(name, OuterProductMean, &[left, right, weight])?;
-        let product = Places::PAIRS.take(build, product)?;
+        let mut product = Places::PAIRS.take(build, product)?;
+        if let Some(masks) = masks {
+            let mean = ByCount::mean(self.sequences);
+            product = build.apply(&format!("{name}.mean"), mean, &[product, masks.pairs])?;
+        }
         let bias = format!("{name}.output.bias");
         let bias = build.parameter(&bias, &[self.pairs], None, ZEROS, product)?;
         build.apply(&format!("{name}.residual"), Residual, &[z, product, bias])
     }
 
     /// A triangle multiplicative update, added to z: algorithms 11 and 12.
-    fn triangle(&self, build: &mut Build<'_>, name: &str, edges: Edges, z: Value) -> Result<Value> {
+    fn triangle(
+        &self,
+        build: &mut Build<'_>,
+        name: &str,
+        edges: Edges,
+        (z, there): (Value, Option<Value>),
+    ) -> Result<Value> {
         let (width, c) = (self.pairs, self.triangle);
         let norm = build.norm(&format!("{name}.norm"), z, width)?;
         let entry = Places::cut(split(1), SAME).take(build, norm)?;
@@ -391,7 +352,8 @@ impl Evoformer {
             let map = Map::new(format!("{name}.{part}"), &shape).shifted(0.0);
             let map = map.cut(build, entry)?;
             let gated = format!("{name}.{part}.gated");
-            build.apply(&gated, Gated(Pointwise::Sigmoid), &[gate, map])
+            let gated = build.apply(&gated, Gated(Pointwise::Sigmoid), &[gate, map])?;
+            kept(build, &format!("{name}.{part}.kept"), gated, there)
         };
         let (a, b) = (side(build, "left")?, side(build, "right")?);
         let own = match edges {
@@ -474,5 +436,13 @@ impl Evoformer {
 
     fn back_deviation(&self) -> f64 {
         DEVIATION / (2.0 * self.blocks.max(1) as f64).sqrt()
+    }
+}
+
+/// What of x is there, if that is given.
+fn kept(build: &mut Build<'_>, name: &str, x: Value, there: Option<Value>) -> Result<Value> {
+    match there {
+        Some(there) => build.apply(name, ByCount::KEPT, &[x, there]),
+        None => Ok(x),
     }
 }

@@ -18,7 +18,8 @@ pub struct Parameter {
 /// A graph with a loss, and the first values of its parameters.
 #[derive(Debug, Clone)]
 pub struct Trainable {
-    /// The graph: its output `loss` is a sum over targets, its output `count` (`F64`) their number.
+    /// The graph: its output `loss` is a sum over targets, its output `count` (`F64`) their number, and `share`, if
+    /// there is one, what of the loss is told on its own.
     pub graph: Graph,
     /// Every parameter of the graph, in the order of their making.
     pub parameters: Vec<Parameter>,

@@ -15,12 +15,13 @@ use timely::dataflow::operators::generic::OutputBuilder;
 use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
-/// Where loss, count and the wish to stop stand among the totals; squares of gradients follow. The loss and
-/// each square have two parts that are added up for themselves.
+/// Where loss, count, the wish to stop and the share of the loss that is told on its own stand among the totals;
+/// squares of gradients follow. The loss, its share and each square have two parts that are added up for themselves.
 pub(crate) const LOSS: usize = 0;
 pub(crate) const COUNT: usize = 2;
 pub(crate) const STOP: usize = 3;
-const SQUARES: usize = 4;
+pub(crate) const SHARE: usize = 4;
+const SQUARES: usize = 6;
 
 /// Where the squares of gradient `number` stand.
 pub(crate) fn squares_of(number: usize) -> usize {
@@ -30,6 +31,11 @@ pub(crate) fn squares_of(number: usize) -> usize {
 /// The loss.
 pub(crate) fn loss(totals: &[f64]) -> f64 {
     whole(&totals[LOSS..COUNT], GRID)
+}
+
+/// The share of the loss that is told on its own; 0 if there is none.
+pub(crate) fn share(totals: &[f64]) -> f64 {
+    whole(&totals[SHARE..SQUARES], GRID)
 }
 
 /// The squares of all gradients.
@@ -73,7 +79,7 @@ impl Open {
     }
 }
 
-/// This worker's part of the totals, one vector a version: slots [`LOSS`] and [`COUNT`] add what
+/// This worker's part of the totals, one vector a version: slots [`LOSS`], [`SHARE`] and [`COUNT`] add what
 /// comes, those from [`SQUARES`] on add its squares, and [`STOP`] counts the workers on which `stop` said
 /// so when the version closed.
 fn tally<'s>(
@@ -117,7 +123,7 @@ fn tally<'s>(
                         entry.gradients += usize::from(*slot >= SQUARES);
                         if *mine && *slot >= SQUARES {
                             entry.add(*slot, add_squares(&shard));
-                        } else if *mine && *slot == LOSS {
+                        } else if *mine && [LOSS, SHARE].contains(slot) {
                             let parts = halves(shard.dtype(), add_up(&shard), GRID);
                             entry.add(*slot, parts);
                         } else if *mine {

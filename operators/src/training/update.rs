@@ -29,6 +29,8 @@ pub struct Report {
     pub step: u64,
     /// Mean loss over the targets of the step, before it.
     pub loss: f64,
+    /// What of it is told on its own, if the graph has an output `share`.
+    pub share: Option<f64>,
     /// Number of targets.
     pub targets: u64,
     /// Norm of the gradient of the mean loss, before it was clipped.
@@ -145,7 +147,7 @@ impl Weights {
         &self,
         recipe: &Recipe,
         step: u64,
-        totals: &[f64],
+        (totals, shares): (&[f64], bool),
         gradients: &BTreeMap<u64, Shard>,
     ) -> std::result::Result<Report, String> {
         let mut pieces = self.pieces.borrow_mut();
@@ -175,6 +177,7 @@ impl Weights {
         let report = Report {
             step,
             loss: loss / count,
+            share: shares.then(|| tally::share(totals) / count),
             targets: count as u64,
             norm,
             rate: recipe.schedule.rate(step),
@@ -247,11 +250,11 @@ pub(crate) struct Updated<'s> {
     pub(crate) snapshots: StreamVec<'s, Tick, Snapshot>,
 }
 
-/// Steps `weights` with every version of `gradients` (keyed by parameter) and `totals`; gives a snapshot
-/// after the steps that `saves` says.
+/// Steps `weights` with every version of `gradients` (keyed by parameter) and `totals`, which may have a share of the
+/// loss; gives a snapshot after the steps that `saves` says.
 pub(crate) fn update<'s>(
     gradients: Stream<'s, Tick, Batch>,
-    totals: Stream<'s, Tick, Batch>,
+    (totals, shares): (Stream<'s, Tick, Batch>, bool),
     weights: &Weights,
     recipe: Recipe,
     saves: Rc<dyn Fn(&Report) -> bool>,
@@ -302,7 +305,7 @@ pub(crate) fn update<'s>(
                     break;
                 }
                 let step = entry.key().step;
-                let made = match weights.step(&recipe, step, totals, gradients) {
+                let made = match weights.step(&recipe, step, (totals, shares), gradients) {
                     Ok(made) => made,
                     Err(why) => panic!("{}", refused(worker, step, why)),
                 };

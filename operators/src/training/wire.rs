@@ -14,7 +14,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::{Scope, Stream, StreamVec};
 
-use super::tally::{self, COUNT, LOSS, Source};
+use super::tally::{self, COUNT, LOSS, SHARE, Source};
 use super::update::{Report, Weights, update};
 use super::{Recipe, Snapshot, Start, Trainable};
 use crate::network::real::{Real, as_real};
@@ -139,7 +139,14 @@ impl Trainable {
         }
         let totals = tally::totals(mesh, sources, control.stop)?;
         let gradients = scope.concatenate(gradients);
-        let updated = update(gradients, totals, &weights, recipe.clone(), control.saves);
+        let shares = self.shares();
+        let updated = update(
+            gradients,
+            (totals, shares),
+            &weights,
+            recipe.clone(),
+            control.saves,
+        );
         updated.versions.connect_loop(handle);
         Ok(Trained {
             reports: updated.reports,
@@ -201,15 +208,22 @@ impl Trainable {
         })
     }
 
-    /// What is added up of every micro-batch: loss and number of targets.
+    /// Whether a share of the loss is told on its own.
+    pub(super) fn shares(&self) -> bool {
+        self.graph.outputs().any(|(name, _)| name == "share")
+    }
+
+    /// What is added up of every micro-batch: loss, number of targets, and a share of the loss if there is one.
     pub(super) fn measured<'s>(&self, outputs: &Streams<'s, Tick>) -> Result<Vec<Source<'s>>> {
         let source = |(slot, name)| {
             let (stream, spec) = self.output(outputs, name)?;
             Ok(Source { stream, spec, slot })
         };
+        let share = self.shares().then_some((SHARE, "share"));
         [(LOSS, "loss"), (COUNT, "count")]
-            .map(source)
             .into_iter()
+            .chain(share)
+            .map(source)
             .collect()
     }
 

@@ -296,13 +296,24 @@ impl<'a> Build<'a> {
     /// Puts away what the block from `x` to `y` keeps, of which there were `count` tensors before, if that is asked
     /// for.
     pub(crate) fn offload(&mut self, count: usize, [x, y]: [Value; 2]) -> Result<()> {
-        let Some(directory) = self.strategy.offloaded_to() else {
+        self.offload_all(count, &[x], &[y])
+    }
+
+    /// The same for what begins with several tensors and has several results: until the cotangent of the last comes.
+    pub(crate) fn offload_all(
+        &mut self,
+        count: usize,
+        begin: &[Value],
+        results: &[Value],
+    ) -> Result<()> {
+        let (Some(directory), Some(&last)) = (self.strategy.offloaded_to(), results.last()) else {
             return Ok(());
         };
         let mut kept = self.graph.kept_since(count);
-        kept.retain(|value| *value != y);
-        kept.extend(Some(x).filter(|x| !self.graph.comes_again(*x)));
-        self.graph.offload(&kept, y, directory)
+        kept.retain(|value| !results.contains(value));
+        let before = begin.iter().filter(|x| !self.graph.comes_again(**x));
+        kept.extend(before);
+        self.graph.offload(&kept, last, directory)
     }
 
     /// A vector `[s, h]` for every position added to a residual stream `[b, s, h]`. Each worker stores those of

@@ -15,7 +15,7 @@ use advect_operators::transformer::Strategy;
 use timely::dataflow::operators::{Inspect, Probe};
 
 /// Samples of a micro-batch.
-const SAMPLES: usize = 2;
+pub(crate) const SAMPLES: usize = 2;
 const STEPS: usize = 3;
 
 /// Extents that no number of workers divides all of.
@@ -26,6 +26,7 @@ pub(crate) fn model() -> Evoformer {
         length: 7,
         features: 3,
         prior: true,
+        masked: true,
         blocks: 2,
         alignment: 12,
         pairs: 10,
@@ -35,7 +36,7 @@ pub(crate) fn model() -> Evoformer {
         outer: 4,
         triangle: 6,
         transition: 2,
-        greatest: 3,
+        max_relative_position: 3,
         bins: 5,
         distances_weight: 0.3,
         epsilon: 1e-5,
@@ -78,7 +79,7 @@ fn of(dtype: DType, all: &[f64]) -> Data {
 }
 
 /// The numbers of every input at a step and micro-batch.
-fn input(model: &Evoformer, name: &str, at: usize, dtype: DType) -> Data {
+pub(crate) fn input(model: &Evoformer, name: &str, at: usize, dtype: DType) -> Data {
     let number = |i: usize, of: usize| {
         let mixed = ((i * 31 + at * 7919) as u64 ^ 0x9e37_79b9).wrapping_mul(0x2545_f491_4f6c_dd1d);
         (mixed >> 33) as i64 % of as i64
@@ -100,6 +101,13 @@ fn input(model: &Evoformer, name: &str, at: usize, dtype: DType) -> Data {
         "targets" => {
             let target = |i| if masked(i) { letter(i) } else { -1 };
             (0..letters).map(target).collect::<Vec<_>>().into()
+        }
+        // the first sample has no last row and no last column
+        "mask" => {
+            let [s, l] = [model.sequences, model.length];
+            let there = |i: usize| i >= s * l || (i / l + 1 < s && i % l + 1 < l);
+            let mask = (0..letters).map(|i| i64::from(there(i)));
+            mask.collect::<Vec<_>>().into()
         }
         "features" | "prior" => {
             let width = match name {

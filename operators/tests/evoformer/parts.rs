@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use advect_engine::{DType, Data, Graph, Layout, Mesh, Operator, Shard, Spec};
+use advect_engine::{DType, Data, EngineError, Graph, Layout, Mesh, Operator, Shard, Spec};
 use advect_operators::evoformer::{
     AddTransposed, Edges, FirstRowEmbedding, OuterProductMean, PairEmbedding, TriangleProduct,
 };
@@ -13,6 +13,13 @@ const EXACT: f64 = 1e-13;
 
 /// What an operator gives on one worker.
 fn of(operator: impl Operator + 'static, inputs: &[(&[usize], Data)]) -> Vec<f64> {
+    tried(operator, inputs).expect("it works")
+}
+
+fn tried(
+    operator: impl Operator + 'static,
+    inputs: &[(&[usize], Data)],
+) -> Result<Vec<f64>, EngineError> {
     let mut graph = Graph::new(Mesh::line("one", 1));
     let layout = Layout::same(graph.mesh());
     let (mut values, mut sources) = (Vec::new(), BTreeMap::new());
@@ -23,10 +30,10 @@ fn of(operator: impl Operator + 'static, inputs: &[(&[usize], Data)]) -> Vec<f64
         sources.insert(name, vec![Shard::new(0, shape.to_vec(), data.clone())]);
     }
     let y = graph.apply("operator", operator, &values).expect("it fits");
-    let now = graph.rehearse(&sources, [0, 0], 0).expect("it works");
+    let now = graph.rehearse(&sources, [0, 0], 0)?;
     let y = now.value(y)[0].data();
     assert_eq!(y.dtype(), DType::F64);
-    y.doubles().expect("it is real")
+    Ok(y.doubles().expect("it is real"))
 }
 
 /// Triangle multiplication, supplement 1.6.5, with more channels than are taken at once.
@@ -147,4 +154,20 @@ fn the_first_row_is_looked_up() {
         .flat_map(|row| table[row * 2..][..2].to_vec())
         .collect();
     assert_eq!(of(FirstRowEmbedding, &inputs), want);
+    // a token in another row does not matter, and one of the first that is beyond the table is named
+    let refused = |tokens: Vec<i64>| {
+        let inputs = [
+            (&[2, 2, 3][..], tokens.into()),
+            (&[4, 2][..], table.clone().into()),
+        ];
+        tried(FirstRowEmbedding, &inputs).map_err(|e| e.to_string())
+    };
+    let others = vec![3, 0, 1, 9, 9, 9, 1, 1, 0, -1, 9, 9];
+    assert_eq!(refused(others).expect("the first rows are as before"), want);
+    let beyond = refused(vec![3, 0, 4, 2, 2, 2, 1, 1, 0, 3, 3, 3]);
+    let said = beyond.expect_err("there are four rows");
+    assert!(
+        said.contains("token 4 is outside the table of 4 rows"),
+        "{said}"
+    );
 }

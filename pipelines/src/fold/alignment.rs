@@ -3,7 +3,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use advect_connectors::{A3mReader, Rejected};
+use advect_connectors::{A3mReader, Reason, Rejected};
 
 use crate::config::Config;
 use crate::data;
@@ -55,7 +55,20 @@ pub(crate) struct Alignment {
 pub(crate) struct Alignments {
     pub(crate) train: Vec<Alignment>,
     pub(crate) held_out: Vec<Alignment>,
+    /// What was not used, to be kept: of each file as many rows as may be read of it, and a line for all others.
     pub(crate) rejected: Vec<Rejected>,
+    /// How many rows of each file that was.
+    pub(crate) left: Vec<Left>,
+}
+
+/// Rows of a file that are not used.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) name: String,
+    /// They are no rows of the alignment.
+    pub(crate) rejected: usize,
+    /// They came after as many as may be read.
+    pub(crate) beyond: usize,
 }
 
 impl Alignments {
@@ -67,29 +80,30 @@ impl Alignments {
         let mut all = Alignments::default();
         if files.train.is_empty() {
             let place = Path::new("the embedded alignment");
-            all.train.push(read(
-                A3mReader::new(Cursor::new(EMBEDDED), place),
-                "1a3a",
-                files,
-                &mut all.rejected,
-            )?);
+            let reader = A3mReader::new(Cursor::new(EMBEDDED), place);
+            let read = all.take(reader, "1a3a", files)?;
+            all.train.push(read);
         }
         for file in &files.train {
-            let path = data::locate(file)?;
-            let reader = A3mReader::open(&path)?;
-            all.train
-                .push(read(reader, file, files, &mut all.rejected)?);
+            let reader = A3mReader::open(&data::locate(file)?)?;
+            let read = all.take(reader, file, files)?;
+            all.train.push(read);
         }
-        if !files.held_out.is_empty() {
-            let path = data::locate(&files.held_out)?;
-            let reader = A3mReader::open(&path)?;
-            all.held_out
-                .push(read(reader, &files.held_out, files, &mut all.rejected)?);
-        } else {
+        if files.held_out.is_empty() {
             for whole in &mut all.train {
+                let (name, rows, least) = (&whole.name, whole.rows(), 2 * KEPT);
+                let why = format!(
+                    "{name}: of {rows} rows every {KEPT}th cannot be kept for validation; give {least} at least, or \
+                     name an alignment to validate on in alignments.held_out"
+                );
+                config.require("alignments.train", rows >= least, &why)?;
                 all.held_out.push(whole.some(|row| row % KEPT == KEPT - 1));
                 *whole = whole.some(|row| row % KEPT != KEPT - 1);
             }
+        } else {
+            let reader = A3mReader::open(&data::locate(&files.held_out)?)?;
+            let read = all.take(reader, &files.held_out, files)?;
+            all.held_out.push(read);
         }
         for (alignments, key) in [
             (&mut all.train, "alignments.train"),
@@ -102,44 +116,65 @@ impl Alignments {
                     alignment.name
                 );
                 config.require(key, rows > 1, &why)?;
+                let there = alignment.row(0).iter().any(|y| usize::from(*y) < RESIDUES);
+                let why = format!(
+                    "{}: its first row has no residue; give an alignment that begins with its query",
+                    alignment.name
+                );
+                config.require(key, there, &why)?;
                 alignment.weigh(files.identity);
             }
         }
         super::structure::place(config, files, &mut all.train)?;
         Ok(all)
     }
-}
 
-/// The rows of a file; what is none goes to `rejected`.
-fn read(
-    reader: A3mReader,
-    name: &str,
-    files: &Files,
-    rejected: &mut Vec<Rejected>,
-) -> Result<Alignment> {
-    let mut alignment = Alignment {
-        name: name.to_owned(),
-        ..Alignment::default()
-    };
-    for row in reader {
-        if alignment.rows() == files.rows || rejected.len() > files.rows {
-            break;
-        }
-        match row? {
-            Ok(row) => {
-                alignment.columns = row.letters.len();
-                alignment.letters.extend(row.letters.iter().map(token));
-                let few = row
-                    .inserted
-                    .iter()
-                    .map(|n| u8::try_from(*n).unwrap_or(u8::MAX));
-                alignment.inserted.extend(few);
+    /// The rows of a file; those that are not used are kept or counted.
+    fn take(&mut self, reader: A3mReader, name: &str, files: &Files) -> Result<Alignment> {
+        let mut alignment = Alignment {
+            name: name.to_owned(),
+            ..Alignment::default()
+        };
+        let mut left = Left {
+            name: name.to_owned(),
+            ..Left::default()
+        };
+        for row in reader {
+            match row? {
+                Ok(_) if alignment.rows() == files.rows => left.beyond += 1,
+                Ok(row) => {
+                    alignment.columns = row.letters.len();
+                    alignment.letters.extend(row.letters.iter().map(token));
+                    let few = row
+                        .inserted
+                        .iter()
+                        .map(|n| u8::try_from(*n).unwrap_or(u8::MAX));
+                    alignment.inserted.extend(few);
+                }
+                Err(bad) => {
+                    left.rejected += 1;
+                    if left.rejected <= files.rows {
+                        self.rejected.push(*bad);
+                    }
+                }
             }
-            Err(bad) => rejected.push(*bad),
         }
+        alignment.atoms = vec![None; alignment.columns];
+        let unkept = left.rejected.saturating_sub(files.rows);
+        for (rows, what) in [
+            (left.beyond, "of the alignment"),
+            (unkept, "that were rejected"),
+        ] {
+            if rows > 0 {
+                let most = files.rows;
+                let detail = format!("{rows} rows {what}, beyond alignments.rows = {most}");
+                let line = Rejected::raw(b"", Reason::Limit, detail, name);
+                self.rejected.push(line);
+            }
+        }
+        self.left.push(left);
+        Ok(alignment)
     }
-    alignment.atoms = vec![None; alignment.columns];
-    Ok(alignment)
 }
 
 /// The token of a letter.
@@ -180,7 +215,8 @@ impl Alignment {
     /// with it, itself among them (Morcos et al. 2011, supplement).
     fn weigh(&mut self, identity: f64) {
         let rows = self.rows();
-        let enough = (identity * self.columns as f64).ceil() as usize;
+        // products such as 0.55 · 100 may lie above the whole number that they are
+        let enough = (identity * self.columns as f64 * (1.0 - 1e-12)).ceil() as usize;
         let mut alike = vec![1u32; rows];
         for a in 0..rows {
             for b in 0..a {
@@ -233,28 +269,73 @@ pub(crate) mod tests {
         let third = 1.0 / 3.0;
         assert_eq!(made.weights, [third, third, third, 1.0, 1.0]);
         assert_eq!(made.effective(), 3.0);
+        // 0.55 · 100 is 55.00000000000001
+        let half: Vec<u8> = (0..100).map(|c| if c < 55 { b'A' } else { b'C' }).collect();
+        let mut made = alignment(&[&[b'A'; 100], &half]);
+        made.weigh(0.55);
+        assert_eq!(made.weights, [0.5, 0.5]);
+        made.weigh(0.56);
+        assert_eq!(made.weights, [1.0, 1.0]);
         let long = vec![b'A'; 700];
         assert_eq!(equal(&long, &long), 700);
+    }
+
+    fn files(rows: usize) -> Files {
+        Files {
+            train: Vec::new(),
+            held_out: String::new(),
+            structures: Vec::new(),
+            identity: 0.8,
+            rows,
+        }
     }
 
     /// The embedded alignment is whole, and what is kept of it are other rows.
     #[test]
     fn the_embedded_alignment_reads() {
-        let files = Files {
-            train: Vec::new(),
-            held_out: String::new(),
-            structures: Vec::new(),
-            identity: 0.8,
-            rows: 1000,
-        };
-        let mut rejected = Vec::new();
-        let place = Path::new("embedded");
-        let reader = A3mReader::new(Cursor::new(EMBEDDED), place);
-        let all = read(reader, "1a3a", &files, &mut rejected).expect("it reads");
-        assert!(rejected.is_empty());
+        let mut read = Alignments::default();
+        let reader = A3mReader::new(Cursor::new(EMBEDDED), Path::new("embedded"));
+        let all = read.take(reader, "1a3a", &files(1000)).expect("it reads");
+        assert!(read.rejected.is_empty());
         assert_eq!((all.columns, all.rows()), (145, 398));
         let kept = all.some(|row| row % KEPT == KEPT - 1);
         assert_eq!(kept.row(0), all.row(KEPT - 1));
         assert_eq!(kept.rows(), 398 / KEPT);
+    }
+
+    /// Bad rows of one file leave those of the next, and all that is not used is counted.
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let text = |good: usize, bad: usize| -> String {
+            let short = ">short\nAC\n".repeat(bad);
+            format!(">q\nACDE\n{short}{}", ">good\nAC-E\n".repeat(good - 1))
+        };
+        let mut read = Alignments::default();
+        let mut rows = |name: &str, text: String| {
+            let reader = A3mReader::new(Cursor::new(text.into_bytes()), Path::new(name));
+            let found = read.take(reader, name, &files(3)).expect("it reads");
+            found.rows()
+        };
+        assert_eq!(rows("bad", text(2, 8)), 2);
+        assert_eq!(rows("good", text(3, 0)), 3);
+        assert_eq!(rows("many", text(7, 1)), 3);
+        let left = |name: &str, rejected, beyond| Left {
+            name: name.to_owned(),
+            rejected,
+            beyond,
+        };
+        let want = [left("bad", 8, 0), left("good", 0, 0), left("many", 1, 4)];
+        assert_eq!(read.left, want);
+        let details: Vec<&str> = read.rejected.iter().map(|r| r.detail.as_str()).collect();
+        assert_eq!(details.len(), 3 + 1 + 1 + 1, "{details:?}");
+        assert!(
+            details[3].starts_with("5 rows that were rejected"),
+            "{details:?}"
+        );
+        assert!(
+            details[5].starts_with("4 rows of the alignment"),
+            "{details:?}"
+        );
+        assert_eq!(read.rejected[5].reason, Reason::Limit);
     }
 }

@@ -2,19 +2,20 @@
 //!
 //! ```text
 //! Samples ──► training loop ─┬─► reports ──► pace of the samples
-//!                            └─► versions ──► Select ─┬─► cross-entropy of the held-out alignment
-//!                                                     └─► recovery of its masked residues
+//!                            └─► versions ─┬─► Select ─┬─► cross-entropy of the held-out alignment
+//!                                          │           └─► recovery of its masked residues
+//!                                          └─► Select ──► whole parameters of the last
 //! ```
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use advect_engine::fabric::Context;
 use advect_engine::graph::Streams;
-use advect_engine::{EngineError, Tick};
+use advect_engine::{EngineError, Shard, Tick};
 use advect_operators::training::{Evaluation, Report, Trainable, select};
 use timely::dataflow::operators::{Inspect, Probe};
 use timely::dataflow::{ProbeHandle, Scope};
@@ -91,7 +92,7 @@ pub(crate) enum Event {
     Recovered(Evaluation),
 }
 
-/// Runs the job on this worker.
+/// Runs the job on this worker; gives the whole parameters of the last version, if it was reached.
 ///
 /// # Panics
 /// If the graph cannot be wired, or what it begins from does not fit: others may wait for this worker,
@@ -101,14 +102,16 @@ pub(crate) fn run(
     context: &Context,
     shared: &Arc<Shared>,
     heard: Told<Event>,
-) {
+) -> BTreeMap<String, Shard> {
     let probe = ProbeHandle::new();
+    let whole: Rc<RefCell<BTreeMap<String, Shard>>> = Rc::default();
     let heard: Heard = Rc::new(RefCell::new(heard));
-    let wired = worker.dataflow::<Tick, _, _>(|scope| wire(scope, shared, &heard, &probe));
+    let wired = worker.dataflow::<Tick, _, _>(|scope| wire(scope, shared, &heard, &whole, &probe));
     if let Err(e) = wired {
         panic!("{e}");
     }
     context.drive(worker, || !probe.done());
+    whole.take()
 }
 
 type Heard = Rc<RefCell<dyn FnMut(Event)>>;
@@ -117,6 +120,7 @@ fn wire<'s>(
     scope: Scope<'s, Tick>,
     shared: &Arc<Shared>,
     heard: &Heard,
+    whole: &Rc<RefCell<BTreeMap<String, Shard>>>,
     probe: &ProbeHandle<Tick>,
 ) -> Result<(), EngineError> {
     let (settings, trainable) = (&shared.settings, &shared.trainable);
@@ -168,6 +172,21 @@ fn wire<'s>(
         let found = measured.evaluate(used(measured, versions), inputs, in_flight)?;
         let told = Rc::clone(heard);
         let seen = found.inspect(move |found| (told.borrow_mut())(kind(*found)));
+        seen.probe_with(probe);
+    }
+    let steps = settings.training.steps();
+    let last = learning.chosen(move |step| step == steps);
+    let last = Rc::new(last);
+    let versions = select(&learned, move |step| last(step));
+    for (name, stream) in trainable.gather(versions)? {
+        let whole = Rc::clone(whole);
+        let seen = stream.inspect_core(move |event| {
+            if let Ok((_, batch)) = event {
+                for shard in &batch.shards {
+                    whole.borrow_mut().insert(name.clone(), shard.clone());
+                }
+            }
+        });
         seen.probe_with(probe);
     }
     Ok(())

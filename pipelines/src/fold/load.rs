@@ -94,6 +94,14 @@ impl Cuts {
                 ("tokens", Some((sample, _))) => {
                     Numbers::Whole(sample.tokens.iter().map(|t| i64::from(*t)).collect())
                 }
+                ("mask", Some((sample, _))) => {
+                    let there = |at: usize| {
+                        let (row, column) = (at / extents.length, at % extents.length);
+                        i64::from(row < sample.rows.len() && column < sample.columns)
+                    };
+                    Numbers::Whole((0..size).map(there).collect())
+                }
+                ("mask", None) => Numbers::Whole(vec![0; size]),
                 ("tokens", None) => Numbers::Whole(vec![i64::from(GAP); size]),
                 ("targets", Some((sample, _))) => {
                     let number = |t: &Option<u8>| t.map_or(-1, i64::from);

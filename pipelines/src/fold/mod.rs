@@ -8,6 +8,7 @@
 mod alignment;
 mod job;
 mod load;
+mod model;
 mod profile;
 mod reference;
 mod sample;
@@ -111,9 +112,10 @@ impl Pipeline for Fold {
             true => Some(Sink::create(run, &shared)?),
             false => None,
         };
-        let (sink, _) = listened(run, &shared, sink, Sink::hear, job::run)?;
+        let (sink, given) = listened(run, &shared, sink, Sink::hear, job::run)?;
+        let whole = given.into_iter().next().unwrap_or_default();
         match sink {
-            Some(sink) => sink.finish(&shared),
+            Some(sink) => sink.finish(&shared, &whole),
             None => Ok(()),
         }
     }
@@ -168,8 +170,16 @@ fn found(shared: &Shared) -> Vec<String> {
     let train = alignments.train.iter().map(|a| line("train on", a));
     let held_out = alignments.held_out.iter().map(|a| line("validate on", a));
     let mut lines: Vec<String> = train.chain(held_out).collect();
-    if !alignments.rejected.is_empty() {
-        lines.push(format!("{} rows rejected", alignments.rejected.len()));
+    for left in &alignments.left {
+        let (name, rejected, beyond) = (&left.name, left.rejected, left.beyond);
+        if rejected > 0 {
+            lines.push(format!("{rejected} rows of {name} rejected"));
+        }
+        if beyond > 0 {
+            lines.push(format!(
+                "{beyond} rows of {name} left out, beyond alignments.rows"
+            ));
+        }
     }
     lines
 }

@@ -2,12 +2,15 @@
 //!
 //! With the visible letters $y_{kc}$ of all rows of the alignment, targets of the sample being hidden,
 //!
-//! $$ f_{ca} = \frac{\sum_k [y_{kc} = a] + b_a}{\sum_{k, a} [y_{kc} = a] + 1}, \qquad
-//!    p^\tau_{rca} \propto \sum_{k \ne r} e^{\tau (q_{rk} - \max_j q_{rj})} [y_{kc} = a] + \epsilon f_{ca}, $$
+//! $$ b_a = \frac{1 + \sum_{k, c} [y_{kc} = a]}{20 + \sum_{k, c, a} [y_{kc} = a]}, \qquad
+//!    f_{ca} = \frac{b_a + \sum_k [y_{kc} = a]}{1 + \sum_{k, a} [y_{kc} = a]}, $$
+//! $$ w_{rk} = e^{\tau (q_{rk} - \max_{j \ne r} q_{rj})}, \qquad
+//!    p^\tau_{rca} \propto \sum_{k \ne r,\ w_{rk} \ge 10^{-4}} w_{rk} [y_{kc} = a] + \epsilon f_{ca}, $$
 //!
-//! where $q_{rk}$ is the part of the visible residues of row r that row k shares and b are the frequencies of all
-//! columns. f is the predictor of column frequencies; p is its form in which rows near the one in question count
-//! more, as the cluster profile of `AlphaFold` does with a hard choice (Jumper et al. 2021, supplement 1.2.7).
+//! where c are the columns of the sample, and $q_{rk}$ is the part of the visible residues of row r, in all columns of
+//! the alignment, that row k shares. f is the predictor of column frequencies; p is its form in which rows near the
+//! one in question count more, as the cluster profile of `AlphaFold` does with a hard choice (Jumper et al. 2021,
+//! supplement 1.2.7); τ is an inverse temperature.
 
 use super::alignment::{Alignment, GAP, LETTERS, RESIDUES};
 use super::sample::{Extents, Sample};
@@ -78,13 +81,10 @@ impl Profile {
         };
         for &row in &sample.rows {
             let shared = visible.shared(row);
-            for (temperature, wide) in [(NEAR, false), (WIDE, true)] {
-                let found = profile.neighbours(&visible, row, &shared, temperature, columns.start);
-                match wide {
-                    true => profile.wide.extend(found),
-                    false => profile.near.extend(found),
-                }
-            }
+            let of = |tau| profile.neighbours(&visible, row, &shared, tau, columns.start);
+            let (near, wide) = (of(NEAR), of(WIDE));
+            profile.near.extend(near);
+            profile.wide.extend(wide);
         }
         profile
     }
@@ -95,14 +95,14 @@ impl Profile {
         visible: &Visible<'_>,
         of: usize,
         shared: &[f64],
-        temperature: f64,
+        tau: f64,
         first: usize,
     ) -> Vec<Residues> {
         let most = shared.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let with = |f: &Residues| f.map(|f| COLUMN * f);
         let mut sums: Vec<Residues> = self.whole.iter().map(with).collect();
         for (row, shared) in shared.iter().enumerate() {
-            let weight = (temperature * (shared - most)).exp();
+            let weight = (tau * (shared - most)).exp();
             if row == of || weight < LITTLE {
                 continue;
             }

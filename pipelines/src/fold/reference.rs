@@ -20,6 +20,14 @@ pub(crate) struct Score {
 pub(crate) struct References {
     /// Masked residues.
     pub(crate) targets: u64,
+    /// Of each predictor; none if there is no masked residue.
+    #[serde(flatten)]
+    pub(crate) scores: Option<Scores>,
+}
+
+/// The scores of predictors.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(crate) struct Scores {
     /// Column frequencies of the visible letters in the rows of the sample.
     pub(crate) sampled_columns: Score,
     /// Column frequencies of the visible letters in all rows of the alignment.
@@ -51,15 +59,18 @@ impl References {
             }
         }
         let mean = |sum: Score| Score {
-            recovered: sum.recovered / targets.max(1) as f64,
-            nats: sum.nats / targets.max(1) as f64,
+            recovered: sum.recovered / targets as f64,
+            nats: sum.nats / targets as f64,
         };
         let [sampled_columns, whole_columns, neighbours] = sums.map(mean);
-        References {
-            targets,
+        let scores = Scores {
             sampled_columns,
             whole_columns,
             neighbours,
+        };
+        References {
+            targets,
+            scores: (targets > 0).then_some(scores),
         }
     }
 }
@@ -100,9 +111,17 @@ mod tests {
             .collect();
         let found = References::of(&made, &samples, extents);
         assert!(found.targets > 20);
-        for score in [found.sampled_columns, found.whole_columns, found.neighbours] {
+        let scores = found.scores.expect("there are targets");
+        for score in [
+            scores.sampled_columns,
+            scores.whole_columns,
+            scores.neighbours,
+        ] {
             assert!(score.recovered > 0.8, "{found:?}");
             assert!(score.nats > 0.0 && score.nats < 0.8, "{found:?}");
         }
+        let none = References::of(&made, &[], extents);
+        let text = serde_json::to_string(&none).expect("it is written");
+        assert_eq!(text, "{\"targets\":0}");
     }
 }

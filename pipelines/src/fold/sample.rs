@@ -18,9 +18,9 @@ pub(crate) const MASKED: u8 = LETTERS as u8;
 pub(crate) struct Masking {
     /// The part of the residues that are targets.
     pub(crate) part: f64,
-    /// The part of the targets that are masked; of the others each is
+    /// The part of the targets that are masked.
     pub(crate) masked: f64,
-    /// another residue with this part of all targets, or itself.
+    /// The part of the targets in whose place another residue stands; the rest stays what it is.
     pub(crate) random: f64,
 }
 
@@ -44,8 +44,8 @@ pub(crate) struct Extents {
     pub(crate) length: usize,
 }
 
-/// A sample: the first of its rows is the query of the alignment. An alignment of fewer rows or columns is filled
-/// up with gaps.
+/// A sample: the first of its rows is the query of the alignment. If that has a residue at all, the sample has one, and a
+/// target. An alignment of fewer rows or columns is filled up with gaps, which the model does not see.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Sample {
     /// Number of the alignment.
@@ -77,6 +77,7 @@ impl Sample {
         let rows = rows(alignment, extents.sequences, &mut random);
         let columns = alignment.columns.min(extents.length);
         let first = random.random_range(0..=alignment.columns - columns);
+        let first = with_residue(alignment, &rows, first, columns, &mut random);
         let mut tokens = vec![GAP; extents.sequences * extents.length];
         let mut targets = vec![None; tokens.len()];
         for (place, &row) in rows.iter().enumerate() {
@@ -91,6 +92,16 @@ impl Sample {
                 }
             }
         }
+        if targets.iter().all(Option::is_none) {
+            let residues: Vec<usize> = (0..tokens.len())
+                .filter(|at| usize::from(tokens[*at]) < RESIDUES)
+                .collect();
+            if !residues.is_empty() {
+                let at = residues[random.random_range(0..residues.len())];
+                targets[at] = Some(tokens[at]);
+                tokens[at] = hidden(tokens[at], masking, &mut random);
+            }
+        }
         Sample {
             alignment: number,
             rows,
@@ -100,6 +111,32 @@ impl Sample {
             targets,
         }
     }
+}
+
+/// The first column of a sample: as it was drawn if there is a residue in these rows, or such that one of the query is
+/// among its columns.
+fn with_residue(
+    alignment: &Alignment,
+    rows: &[usize],
+    first: usize,
+    columns: usize,
+    random: &mut ChaCha8Rng,
+) -> usize {
+    let residue = |letter: &u8| usize::from(*letter) < RESIDUES;
+    let there = |row: &usize| alignment.row(*row)[first..][..columns].iter().any(residue);
+    if rows.iter().any(there) {
+        return first;
+    }
+    let query = alignment.row(0).iter().enumerate();
+    let query: Vec<usize> = query.filter(|(_, y)| residue(y)).map(|(c, _)| c).collect();
+    if query.is_empty() {
+        return first;
+    }
+    let column = query[random.random_range(0..query.len())];
+    let before = random.random_range(0..columns);
+    column
+        .saturating_sub(before)
+        .min(alignment.columns - columns)
 }
 
 /// What stands in the place of a target.
@@ -206,6 +243,30 @@ mod tests {
         let part = (0..2000).filter(|n| other(*n)).count() as f64 / 2000.0;
         // weight 1 among 8 of 1/9
         assert!((part - 9.0 / 17.0).abs() < 0.04, "{part}");
+    }
+
+    /// There is always a target, however few residues there are.
+    #[test]
+    fn there_is_a_target() {
+        let mut query = vec![b'-'; 40];
+        query[23] = b'W';
+        let gaps = vec![b'-'; 40];
+        let alignments = [alignment(&[&query, &gaps, &gaps])];
+        let extents = Extents {
+            sequences: 2,
+            length: 4,
+        };
+        let mut places = [0; 4];
+        for n in 0..200 {
+            let sample = Sample::draw(&alignments, extents, MASKING, 3, n);
+            let targets: Vec<(usize, u8)> = (sample.targets.iter().enumerate())
+                .filter_map(|(at, target)| Some((at, (*target)?)))
+                .collect();
+            assert_eq!(targets.len(), 1, "sample {n}");
+            assert_eq!((sample.first + targets[0].0, targets[0].1), (23, 18));
+            places[targets[0].0] += 1;
+        }
+        assert!(places.iter().all(|n| *n > 10), "{places:?}");
     }
 
     /// What is not there is filled up with gaps.

@@ -31,7 +31,7 @@ struct Model {
     outer: usize,
     triangle: usize,
     transition: usize,
-    greatest: usize,
+    max_relative_position: usize,
     profile: bool,
     bins: usize,
     distances_weight: f64,
@@ -136,6 +136,7 @@ fn model(model: &Model, seed: u64) -> Evoformer {
         length: model.length,
         features: if model.profile { FEATURES } else { 0 },
         prior: model.profile,
+        masked: true,
         blocks: model.blocks,
         alignment: model.alignment,
         pairs: model.pairs,
@@ -145,7 +146,7 @@ fn model(model: &Model, seed: u64) -> Evoformer {
         outer: model.outer,
         triangle: model.triangle,
         transition: model.transition,
-        greatest: model.greatest,
+        max_relative_position: model.max_relative_position,
         bins: model.bins,
         distances_weight: model.distances_weight,
         epsilon: model.epsilon,
@@ -179,7 +180,7 @@ fn extents(config: &Config, raw: &Raw) -> Result<()> {
         config.require(key, fits, "must be from 1 to 65536")?;
     }
     for (key, value) in [
-        ("model.greatest", model.greatest),
+        ("model.max_relative_position", model.max_relative_position),
         ("model.bins", model.bins),
     ] {
         config.require(key, value <= MOST, "must be at most 65536")?;

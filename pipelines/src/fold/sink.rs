@@ -3,23 +3,31 @@
 use std::collections::BTreeMap;
 
 use advect_connectors::RejectedSink;
+use advect_engine::Shard;
 use advect_operators::training::{Evaluation, Report};
 use serde::{Deserialize, Serialize};
 
 use super::job::{Event, Shared};
+use super::model;
 use super::reference::{References, Score};
 use crate::error::Result;
 use crate::pipeline::Run;
 use crate::plot::{Diagram, Mark};
 use crate::training::{Points, Record};
 
-/// A line of `metrics.jsonl`; losses are in nats a masked residue.
+/// A line of `metrics.jsonl`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "what")]
 enum Metric {
     Step {
         step: u64,
+        /// What is learned.
         loss: f64,
+        /// What letters have of it, in nats a masked residue.
+        nats: f64,
+        /// What distances have of it, if they are learned: their mean, times its weight.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        distances: Option<f64>,
         norm: f64,
         rate: f64,
         targets: u64,
@@ -27,6 +35,7 @@ enum Metric {
     },
     Validation {
         step: u64,
+        /// In nats a masked residue.
         loss: f64,
         /// Part of the masked residues that are the likeliest.
         recovered: f64,
@@ -111,8 +120,8 @@ impl Sink {
     /// Takes a line of before the run was resumed.
     fn remember(&mut self, metric: &Metric) {
         match *metric {
-            Metric::Step { step, loss, .. } => {
-                self.train.push((step as f64 + 1.0, loss, 0.0));
+            Metric::Step { step, nats, .. } => {
+                self.train.push((step as f64 + 1.0, nats, 0.0));
                 self.record.earlier();
             }
             Metric::Validation {
@@ -131,12 +140,14 @@ impl Sink {
         match *metric {
             Metric::Step {
                 step,
-                loss,
+                nats,
+                distances,
                 norm,
                 rate,
                 ..
             } => {
-                let numbers = [("nats/training", loss), ("norm", norm), ("rate", rate)];
+                let mut numbers = vec![("nats/training", nats), ("norm", norm), ("rate", rate)];
+                numbers.extend(distances.map(|x| ("distances/training", x)));
                 self.record.metric(metric, step + 1, &numbers)
             }
             Metric::Validation {
@@ -165,14 +176,14 @@ impl Sink {
 
     fn step(&mut self, report: &Report) -> Result<()> {
         let pace = self.record.step(report);
-        self.scores.train_nats = Some(report.loss);
-        self.train.push((pace.done as f64, report.loss, 0.0));
+        let nats = report.share.unwrap_or(report.loss);
+        self.scores.train_nats = Some(nats);
+        self.train.push((pace.done as f64, nats, 0.0));
         if let Some(speed) = pace.row {
             let last = |of: &Points| of.last().map(|v| v.1);
             self.record.line(&format!(
-                "{:>7} {:>10.4} {:>10} {:>10} {:>8.3} {:>9.2e} {speed:>10.0}",
+                "{:>7} {nats:>10.4} {:>10} {:>10} {:>8.3} {:>9.2e} {speed:>10.0}",
                 pace.done,
-                report.loss,
                 last(&self.validation).map_or("-".to_owned(), |x| format!("{x:.4}")),
                 last(&self.recovered).map_or("-".to_owned(), percent),
                 report.norm,
@@ -182,6 +193,8 @@ impl Sink {
         self.metric(&Metric::Step {
             step: report.step,
             loss: report.loss,
+            nats,
+            distances: report.share.map(|share| report.loss - share),
             norm: report.norm,
             rate: report.rate,
             targets: report.targets,
@@ -202,6 +215,9 @@ impl Sink {
             return Ok(());
         };
         self.half.remove(&step);
+        if targets == 0 {
+            return Ok(());
+        }
         let nats = loss;
         self.scores.model = Some(Score { recovered, nats });
         self.validation.push((step as f64, loss, 0.0));
@@ -214,11 +230,12 @@ impl Sink {
         })
     }
 
-    /// Draws the curve, and prints the scores.
+    /// Draws the curve, keeps the model, and prints the scores. `whole` are the parameters of the last version; of a run
+    /// that was stopped there are none.
     ///
     /// # Errors
     /// If the system refuses.
-    pub(crate) fn finish(mut self, shared: &Shared) -> Result<()> {
+    pub(crate) fn finish(mut self, shared: &Shared, whole: &BTreeMap<String, Shard>) -> Result<()> {
         self.record.scores(&self.scores)?;
         self.curve()?;
         let (run, steps) = (&self.record.run, self.record.steps);
@@ -227,6 +244,7 @@ impl Sink {
             run.say(format!("stopped after {done} of {steps} steps"));
             return Ok(());
         }
+        model::write(&shared.settings.model, whole, &run.result("model"))?;
         let references = &self.scores.references;
         let names: Vec<&str> = (shared.alignments.held_out.iter())
             .map(|alignment| alignment.name.as_str())
@@ -239,11 +257,14 @@ impl Sink {
             "recovered",
             "nats"
         ));
-        let (sampled, whole) = (references.sampled_columns, references.whole_columns);
+        let of = references.scores.as_ref();
         for (name, score) in [
-            ("column frequencies, sampled rows", Some(sampled)),
-            ("column frequencies, all rows", Some(whole)),
-            ("neighbours among all rows", Some(references.neighbours)),
+            (
+                "column frequencies, sampled rows",
+                of.map(|s| s.sampled_columns),
+            ),
+            ("column frequencies, all rows", of.map(|s| s.whole_columns)),
+            ("neighbours among all rows", of.map(|s| s.neighbours)),
             ("model", self.scores.model),
         ] {
             let Some(Score { recovered, nats }) = score else {
@@ -266,19 +287,22 @@ impl Sink {
         };
         let mut diagram = Diagram::new("fold: learning curve", "step", "nats a masked residue")
             .with("training", Mark::Line, self.train.clone())
-            .with("held out", Mark::Both, self.validation.clone())
-            .with(
-                "column frequencies",
-                Mark::Line,
-                level(references.whole_columns),
-            )
-            .with("neighbours", Mark::Line, level(references.neighbours));
+            .with("held out", Mark::Both, self.validation.clone());
+        if let Some(scores) = references.scores {
+            diagram = diagram
+                .with(
+                    "column frequencies",
+                    Mark::Line,
+                    level(scores.whole_columns),
+                )
+                .with("neighbours", Mark::Line, level(scores.neighbours));
+        }
         diagram.from_zero = false;
-        if let Some(model) = self.scores.model {
+        if let Some((model, scores)) = self.scores.model.zip(references.scores) {
             diagram.subtitle = format!(
                 "recovered of the held out: {}; column frequencies {}",
                 percent(model.recovered),
-                percent(references.whole_columns.recovered)
+                percent(scores.whole_columns.recovered)
             );
         }
         diagram.draw().save(&self.record.run.result("curve.png"))

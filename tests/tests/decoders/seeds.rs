@@ -36,6 +36,30 @@ pub(crate) fn alignment(n: usize) -> Vec<u8> {
     (0..n).map(row).collect::<String>().into_bytes()
 }
 
+/// A structure of `n` residues in two chains, with other atoms, alternative positions, a modified residue and a second
+/// model.
+pub(crate) fn structure(n: usize) -> Vec<u8> {
+    let atom = |k: usize, name: &str, alternative: char| {
+        let (kind, residue) = match k % 5 {
+            3 => ("HETATM", "MSE"),
+            at => ("ATOM  ", ["ALA", "LEU", "UNK", "", "TRP"][at]),
+        };
+        let chain = if 2 * k < n { 'A' } else { 'B' };
+        let x = 1.5 * k as f64 - 20.0;
+        format!(
+            "{kind}{k:>5} {name}{alternative}{residue} {chain}{k:>4}    {x:>8.3}{:>8.3}{:>8.3}  1.00  0.00\n",
+            -x, 0.25
+        )
+    };
+    let residue = |k: usize| match k % 3 {
+        0 => atom(k, " N  ", ' ') + &atom(k, " CA ", ' '),
+        1 => atom(k, " CA ", 'A') + &atom(k, " CA ", 'B'),
+        _ => atom(k, " CA ", ' ') + "TER\n",
+    };
+    let model: String = (0..n).map(residue).collect();
+    format!("HEADER    SEED\n{model}ENDMDL\n{model}END\n").into_bytes()
+}
+
 /// A batch of `n` observations.
 pub(crate) fn batch(n: usize) -> RecordBatch {
     to_batch(&observations(n)).unwrap()

@@ -136,7 +136,6 @@ pub(super) fn differences(report: &mut Report) -> Result<(), BenchError> {
     }
     let what = format!("{case}: largest difference of gradients to differences, f64");
     report.give(Figure::new(NAME, what, worst, "of 1"));
-    at.clear();
     Ok(())
 }
 
