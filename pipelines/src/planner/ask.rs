@@ -1,6 +1,6 @@
 //! What is asked: a model and a step, read from the configuration of a pipeline.
 
-use advect_operators::transformer::{Activation, Norm, Positions, Role, Strategy, Zero};
+use advect_operators::transformer::{Activation, Context, Norm, Positions, Role, Strategy, Zero};
 use serde::Deserialize;
 
 use super::memory::{self, Memory};
