@@ -14,8 +14,10 @@ use super::{BenchError, Figure, Options, Report, peer};
 use crate::plot::{Diagram, Mark};
 
 const NAME: &str = "context";
-/// Positions of a window: that of the first run, and those of the three that go on.
-const LENGTHS: [usize; 3] = [256, 1024, 4096];
+/// Positions of a window, and the base of the angles that they are turned by: those of the first run and of the
+/// three that go on. Sixteen times the length has 16^(d / (d − 2)) times the base with heads of d = 32, so that the
+/// slowest angles are those that were learned (NTK-aware scaling; Rozière et al. 2023, *Code Llama*, do so, too).
+const LENGTHS: [(usize, f64); 3] = [(256, 1e4), (1024, 1e4), (4096, 192e3)];
 /// Tokens of a step.
 const TOKENS: usize = 8192;
 /// Tokens that are validated.
@@ -41,14 +43,13 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchErr
         false => (1500, 600),
     };
     let begin = Arm {
-        context: LENGTHS[0],
+        length: LENGTHS[0],
         steps: first,
         rate: 2e-3,
         weights: None,
         out: out.join("begin"),
     };
     begin.learn(options)?;
-    let weights = begin.out.join("model/model.safetensors");
     let mut diagram = Diagram::new(
         "language: longer contexts at equal numbers of tokens",
         "millions of tokens after the first run",
@@ -56,12 +57,13 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchErr
     );
     let mut tests = Vec::new();
     let mut shortest = None;
-    for context in LENGTHS {
+    for length in LENGTHS {
+        let (context, _) = length;
         let arm = Arm {
-            context,
+            length,
             steps: more,
             rate: 1e-3,
-            weights: Some(weights.clone()),
+            weights: Some(turned(&begin.out.join("model"), length)?),
             out: out.join(context.to_string()),
         };
         let lines = arm.learn(options)?;
@@ -82,9 +84,24 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchErr
     drawn.map_err(|e| BenchError::failed(NAME, e))
 }
 
+/// The weights in `model` as they are for a length and a base: a copy that says so.
+fn turned(model: &Path, (context, base): (usize, f64)) -> Result<PathBuf, BenchError> {
+    let failed = |e: std::io::Error| BenchError::failed(NAME, format!("{}: {e}", model.display()));
+    let copy = model.with_file_name(format!("model-{context}"));
+    let text = std::fs::read_to_string(model.join("config.json")).map_err(failed)?;
+    let mut config: serde_json::Value =
+        serde_json::from_str(&text).map_err(|e| BenchError::failed(NAME, e))?;
+    config["rope_theta"] = base.into();
+    std::fs::create_dir_all(&copy).map_err(failed)?;
+    std::fs::write(copy.join("config.json"), config.to_string()).map_err(failed)?;
+    let weights = copy.join("model.safetensors");
+    std::fs::copy(model.join("model.safetensors"), &weights).map_err(failed)?;
+    Ok(weights)
+}
+
 /// One run.
 struct Arm {
-    context: usize,
+    length: (usize, f64),
     steps: u64,
     rate: f64,
     weights: Option<PathBuf>,
@@ -94,7 +111,8 @@ struct Arm {
 impl Arm {
     /// What is measured in a run of its own process, with all results in its directory.
     fn learn(&self, options: &Options) -> Result<Vec<Line>, BenchError> {
-        let samples = TOKENS / self.context;
+        let (context, base) = self.length;
+        let samples = TOKENS / context;
         // one window is cut, more are given out
         let (mesh, own) = match samples {
             0..4 => ("context-zig-zag 2", samples),
@@ -104,6 +122,7 @@ impl Arm {
             "data=enwiki".to_owned(),
             // a Llama
             "model.positions=rotary".to_owned(),
+            format!("model.rotary_base={base:.1}"),
             "model.norm=rms".to_owned(),
             "model.activation=swiglu".to_owned(),
             "model.biases=false".to_owned(),
@@ -113,15 +132,15 @@ impl Arm {
             "model.heads=4".to_owned(),
             "model.groups=4".to_owned(),
             "model.hidden=344".to_owned(),
-            format!("model.context={}", self.context),
+            format!("model.context={context}"),
             format!("samples.step={samples}"),
-            format!("samples.micro={}", own.min(4096 / self.context).max(1)),
+            format!("samples.micro={}", own.min(4096 / context).max(1)),
             format!("layout.mesh={mesh}"),
             format!("training.steps={}", self.steps),
             format!("training.rate={}", self.rate),
             "training.warm_up=50".to_owned(),
             format!("validation.every={}", (self.steps / 10).max(1)),
-            format!("validation.samples={}", VALIDATED / self.context),
+            format!("validation.samples={}", VALIDATED / context),
             "checkpoint.every=0".to_owned(),
         ];
         if let Some(weights) = &self.weights {
@@ -134,7 +153,7 @@ impl Arm {
         for set in &settings {
             command.args(["--set", set]);
         }
-        let run = || format!("the run with {} positions", self.context);
+        let run = || format!("the run with {context} positions");
         let failed = |why: String| BenchError::failed(NAME, format!("{}: {why}", run()));
         peer::finish(command, 6 * options.patience).map_err(failed)?;
         let path = self.out.join("metrics.jsonl");
