@@ -12,6 +12,7 @@
 use advect_engine::graph::{Rows, Saved, Site};
 use advect_engine::{DType, Mesh, Monoid, Operator, Placement, Result, Shard, Spec};
 
+use super::counted;
 use crate::network::real::{Real, with_real};
 use crate::network::rules::{layout, reals, refuse};
 
@@ -62,12 +63,7 @@ impl Operator for BalancedCrossEntropy {
         let kept = inputs.to_vec();
         let bytes = kept.iter().map(Shard::bytes_len).sum();
         with_real!(site, inputs[0].dtype(), T => {
-            let mut loss = T::of(0.0);
-            for ((row, by), &hit) in points::<T>(inputs).zip(inputs[1].elements::<T>()) {
-                if let Some(by) = by {
-                    loss += by * (row[0] + row[1].logarithm() - hit);
-                }
-            }
+            let loss = counted::sum::<T>([&inputs[0], &inputs[1]], counts(inputs));
             let loss = Shard::new(site.key(), vec![], vec![loss].into());
             Ok((vec![loss], Saved::new(kept, bytes)))
         })
@@ -76,15 +72,8 @@ impl Operator for BalancedCrossEntropy {
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
         let kept: &Vec<Shard> = saved.get(site)?;
         with_real!(site, kept[0].dtype(), T => {
-            let rows = tangents[0].elements::<T>().chunks_exact(2);
-            let changes = rows.zip(tangents[1].elements::<T>());
-            let mut sum = T::of(0.0);
-            for ((row, by), (d, &hit)) in points::<T>(kept).zip(changes) {
-                if let Some(by) = by {
-                    let level = if d[0] == T::LOWEST { T::of(0.0) } else { (d[0] - row[0]).exponential() };
-                    sum += by * (level * d[1] / row[1] - hit);
-                }
-            }
+            let changes = [&tangents[0], &tangents[1]];
+            let sum = counted::tangent::<T>(&kept[0], changes, counts(kept));
             Ok(vec![Shard::new(site.key(), vec![], vec![sum].into())])
         })
     }
@@ -99,12 +88,7 @@ impl Operator for BalancedCrossEntropy {
         let kept: &Vec<Shard> = saved.get(site)?;
         with_real!(site, kept[0].dtype(), T => {
             let seed = cotangents[0].elements::<T>()[0];
-            let (mut rows, mut hits) = (Vec::new(), Vec::new());
-            for (row, by) in points::<T>(kept) {
-                let seed = by.map_or(T::of(0.0), |by| seed * by);
-                rows.extend([-row[0], seed / row[1]]);
-                hits.push(-seed);
-            }
+            let [rows, hits] = counted::adjoint::<T>(&kept[0], seed, counts(kept));
             Ok(vec![
                 Some(Shard::new(site.key(), kept[0].shape.clone(), rows.into())),
                 Some(Shard::new(site.key(), kept[1].shape.clone(), hits.into())),
@@ -120,14 +104,13 @@ impl Operator for BalancedCrossEntropy {
     }
 }
 
-/// Rows, and what each counts; nothing where there is no target.
-fn points<T: Real>(inputs: &[Shard]) -> impl Iterator<Item = (&[T], Option<T>)> {
+/// What each row counts; nothing where there is no target.
+fn counts<T: Real>(inputs: &[Shard]) -> impl Iterator<Item = Option<T>> {
     let (n, t) = (inputs[3].elements::<f64>(), inputs[4].elements::<f64>());
     let targets = inputs[2].elements::<i64>();
     let each = (targets.len() / n.len().max(1)).max(1);
-    let counts = targets.iter().enumerate().map(move |(at, target)| {
+    targets.iter().enumerate().map(move |(at, target)| {
         let sample = at / each;
         (*target >= 0 && t[sample] > 0.0).then(|| T::of(n[sample] / t[sample]))
-    });
-    inputs[0].elements::<T>().chunks_exact(2).zip(counts)
+    })
 }

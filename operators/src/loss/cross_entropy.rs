@@ -10,6 +10,7 @@
 use advect_engine::graph::{Rows, Saved, Site};
 use advect_engine::{DType, Mesh, Monoid, Operator, Placement, Result, Shard, Spec};
 
+use super::counted;
 use crate::network::real::{Real, with_real};
 use crate::network::rules::{layout, reals, refuse};
 
@@ -49,12 +50,7 @@ impl Operator for CrossEntropy {
         let kept = inputs.to_vec();
         let bytes = kept.iter().map(Shard::bytes_len).sum();
         with_real!(site, inputs[0].dtype(), T => {
-            let hits = inputs[1].elements::<T>();
-            let terms = points::<T>(inputs).zip(hits);
-            let mut loss = T::of(0.0);
-            for ((row, _), &hit) in terms.filter(|((_, there), _)| *there) {
-                loss += row[0] + row[1].logarithm() - hit;
-            }
+            let loss = counted::sum::<T>([&inputs[0], &inputs[1]], counts(inputs));
             let loss = Shard::new(site.key(), vec![], vec![loss].into());
             Ok((vec![loss], Saved::new(kept, bytes)))
         })
@@ -63,15 +59,8 @@ impl Operator for CrossEntropy {
     fn tangent(&self, site: &Site, saved: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
         let kept: &Vec<Shard> = saved.get(site)?;
         with_real!(site, kept[0].dtype(), T => {
-            let rows = tangents[0].elements::<T>().chunks_exact(2);
-            let changes = rows.zip(tangents[1].elements::<T>());
-            let mut sum = T::of(0.0);
-            for ((row, there), (d, &hit)) in points::<T>(kept).zip(changes) {
-                if there {
-                    let level = if d[0] == T::LOWEST { T::of(0.0) } else { (d[0] - row[0]).exponential() };
-                    sum += level * d[1] / row[1] - hit;
-                }
-            }
+            let changes = [&tangents[0], &tangents[1]];
+            let sum = counted::tangent::<T>(&kept[0], changes, counts(kept));
             Ok(vec![Shard::new(site.key(), vec![], vec![sum].into())])
         })
     }
@@ -86,11 +75,7 @@ impl Operator for CrossEntropy {
         let kept: &Vec<Shard> = saved.get(site)?;
         with_real!(site, kept[0].dtype(), T => {
             let seed = cotangents[0].elements::<T>()[0];
-            let (mut rows, mut hits) = (Vec::new(), Vec::new());
-            for (row, there) in points::<T>(kept) {
-                rows.extend([-row[0], if there { seed / row[1] } else { T::of(0.0) }]);
-                hits.push(if there { -seed } else { T::of(0.0) });
-            }
+            let [rows, hits] = counted::adjoint::<T>(&kept[0], seed, counts(kept));
             Ok(vec![
                 Some(Shard::new(site.key(), kept[0].shape.clone(), rows.into())),
                 Some(Shard::new(site.key(), kept[1].shape.clone(), hits.into())),
@@ -104,8 +89,8 @@ impl Operator for CrossEntropy {
     }
 }
 
-/// Rows, and whether there is a target.
-fn points<T: Real>(inputs: &[Shard]) -> impl Iterator<Item = (&[T], bool)> {
-    let targets = inputs[2].elements::<i64>().iter().map(|&t| t >= 0);
-    inputs[0].elements::<T>().chunks_exact(2).zip(targets)
+/// Every row with a target counts once.
+fn counts<T: Real>(inputs: &[Shard]) -> impl Iterator<Item = Option<T>> {
+    let targets = inputs[2].elements::<i64>().iter();
+    targets.map(|&target| (target >= 0).then(|| T::of(1.0)))
 }

@@ -3,6 +3,7 @@
 mod balanced;
 mod count;
 mod count_each;
+mod counted;
 mod cross_entropy;
 mod hits;
 mod mean_square;

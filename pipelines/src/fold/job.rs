@@ -28,6 +28,7 @@ use super::settings::Settings;
 use crate::checkpoints;
 use crate::pipeline::Stop;
 use crate::training::batches;
+use crate::training::whole::{Whole, keep_whole};
 use crate::training::{Begin, Job, Learning, Origin, Told, Training, learn};
 
 /// The seed of the samples that validate, the same for every run.
@@ -104,7 +105,7 @@ pub(crate) fn run(
     heard: Told<Event>,
 ) -> BTreeMap<String, Shard> {
     let probe = ProbeHandle::new();
-    let whole: Rc<RefCell<BTreeMap<String, Shard>>> = Rc::default();
+    let whole = Whole::default();
     let heard: Heard = Rc::new(RefCell::new(heard));
     let wired = worker.dataflow::<Tick, _, _>(|scope| wire(scope, shared, &heard, &whole, &probe));
     if let Err(e) = wired {
@@ -120,7 +121,7 @@ fn wire<'s>(
     scope: Scope<'s, Tick>,
     shared: &Arc<Shared>,
     heard: &Heard,
-    whole: &Rc<RefCell<BTreeMap<String, Shard>>>,
+    whole: &Whole,
     probe: &ProbeHandle<Tick>,
 ) -> Result<(), EngineError> {
     let (settings, trainable) = (&shared.settings, &shared.trainable);
@@ -178,18 +179,7 @@ fn wire<'s>(
     let last = learning.chosen(move |step| step == steps);
     let last = Rc::new(last);
     let versions = select(&learned, move |step| last(step));
-    for (name, stream) in trainable.gather(versions)? {
-        let whole = Rc::clone(whole);
-        let seen = stream.inspect_core(move |event| {
-            if let Ok((_, batch)) = event {
-                for shard in &batch.shards {
-                    whole.borrow_mut().insert(name.clone(), shard.clone());
-                }
-            }
-        });
-        seen.probe_with(probe);
-    }
-    Ok(())
+    keep_whole(trainable, versions, whole, probe)
 }
 
 /// Of all parameters those that a graph has: what counts letters has no distances.

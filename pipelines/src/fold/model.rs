@@ -1,15 +1,13 @@
 //! What was learned, as files: parameters under the names of the graph, and the extents of the model.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use advect_engine::Shard;
 use advect_operators::evoformer::Evoformer;
-use safetensors::tensor::{Dtype, SafeTensorError, TensorView};
 
 use crate::error::{PipelineError, Result};
-
-const MEND: &str = "choose another directory with --out";
+use crate::training::whole::{single, write_model};
 
 /// Writes whole parameters in single precision to `model.safetensors`, and the model to `config.json`, in `directory`.
 ///
@@ -20,31 +18,14 @@ pub(super) fn write(
     whole: &BTreeMap<String, Shard>,
     directory: &Path,
 ) -> Result<()> {
-    let path = directory.join("model.safetensors");
-    let failed = || PipelineError::file("write", &path, MEND);
-    let bytes = |(name, shard): (&String, &Shard)| {
-        let numbers = shard.data().doubles().unwrap_or_default();
-        let numbers = numbers.into_iter().flat_map(|x| (x as f32).to_le_bytes());
-        (name.clone(), shard.shape.clone(), numbers.collect())
+    let named = |(name, shard): (&String, &Shard)| {
+        (name.clone(), shard.shape.clone(), single(shard.data()))
     };
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = whole.iter().map(bytes).collect();
-    let views = tensors.iter().map(|(name, shape, bytes)| {
-        let view = TensorView::new(Dtype::F32, shape.clone(), bytes)?;
-        Ok((name.as_str(), view))
-    });
-    let other = |e: SafeTensorError| match e {
-        SafeTensorError::IoError(source) => source,
-        other => std::io::Error::other(other.to_string()),
-    };
-    let views: std::result::Result<Vec<_>, SafeTensorError> = views.collect();
-    let views = views.map_err(|e| failed()(other(e)))?;
-    let format = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    std::fs::create_dir_all(directory).map_err(failed())?;
-    safetensors::serialize_to_file(views, Some(format), &path).map_err(|e| failed()(other(e)))?;
-    let config = directory.join("config.json");
-    let text = serde_json::to_string_pretty(model).map_err(std::io::Error::from);
-    text.and_then(|text| std::fs::write(&config, text + "\n"))
-        .map_err(PipelineError::file("write", &config, MEND))
+    let tensors: Vec<_> = whole.iter().map(named).collect();
+    let config = serde_json::to_string_pretty(model).map_err(std::io::Error::from);
+    let mend = "choose another directory with --out";
+    let config = config.map_err(PipelineError::file("write", directory, mend))?;
+    write_model(directory, &tensors, &(config + "\n"))
 }
 
 #[cfg(test)]

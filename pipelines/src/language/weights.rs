@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::names::{Family, Theirs};
 use crate::error::{PipelineError, Result};
+use crate::training::whole::{single, write_model};
 
 /// Bytes that a file may have beside its numbers.
 const LONGEST: u64 = 100_000_000;
@@ -31,39 +32,19 @@ pub(super) fn write(gpt: &Gpt, whole: &BTreeMap<String, Shard>, directory: &Path
     let Some(family) = Family::of(gpt) else {
         return Ok(());
     };
-    let path = directory.join("model.safetensors");
-    let failed = |e: std::io::Error| {
-        PipelineError::file("write", &path, "choose another directory with --out")(e)
-    };
     let weights: Weights = whole
         .iter()
         .map(|(name, shard)| (name.clone(), single(shard.data())))
         .collect();
-    let tensors = family.tensors(gpt);
-    let bytes: Vec<Vec<u8>> = tensors
-        .iter()
-        .map(|theirs| {
-            let numbers = gather(theirs, &weights).ok_or_else(|| missing(&theirs.name))?;
-            Ok(bytemuck::cast_slice(&numbers).to_vec())
-        })
-        .collect::<std::io::Result<_>>()
-        .map_err(failed)?;
-    let views = tensors.iter().zip(&bytes).map(|(theirs, bytes)| {
-        let view = TensorView::new(Dtype::F32, theirs.shape(), bytes);
-        view.map(|view| (theirs.name.clone(), view))
-    });
-    let other = |e: safetensors::SafeTensorError| match e {
-        safetensors::SafeTensorError::IoError(source) => source,
-        other => std::io::Error::other(other.to_string()),
+    let named = |theirs: &Theirs| {
+        let numbers = gather(theirs, &weights).ok_or_else(|| missing(&theirs.name))?;
+        Ok((theirs.name.clone(), theirs.shape(), numbers))
     };
-    let views: Vec<_> = views
-        .collect::<std::result::Result<_, _>>()
-        .map_err(|e| failed(other(e)))?;
-    let format = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
-    std::fs::create_dir_all(directory).map_err(failed)?;
-    safetensors::serialize_to_file(views, Some(format), &path).map_err(|e| failed(other(e)))?;
-    let text = format!("{:#}\n", family.config(gpt));
-    std::fs::write(directory.join("config.json"), text).map_err(failed)
+    let tensors = family.tensors(gpt);
+    let tensors: std::io::Result<Vec<_>> = tensors.iter().map(named).collect();
+    let mend = "choose another directory with --out";
+    let tensors = tensors.map_err(PipelineError::file("write", directory, mend))?;
+    write_model(directory, &tensors, &format!("{:#}\n", family.config(gpt)))
 }
 
 /// Reads the weights of a model from a file with the names of its family.
@@ -197,11 +178,6 @@ fn piece(
     };
     let piece = spec.cut(mesh, 0, &whole)?.swap_remove(worker);
     Ok(piece.into_data())
-}
-
-fn single(data: &Data) -> Vec<f32> {
-    let doubles = data.doubles().unwrap_or_default();
-    doubles.into_iter().map(|x| x as f32).collect()
 }
 
 fn numbers(view: &TensorView<'_>) -> Option<Vec<f32>> {

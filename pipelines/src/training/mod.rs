@@ -8,6 +8,7 @@
 //! | `learn` | the loop of training, with its pace and its checkpoints |
 //! | `listen` | what worker 0 tells, to a sink |
 //! | `record`, `metrics` | results, written as they come |
+//! | `whole` | what was learned, gathered and as files |
 //! | `plan` | the loop before it runs |
 
 pub(crate) mod batches;
@@ -18,6 +19,7 @@ mod origin;
 mod plan;
 mod record;
 pub(crate) mod settings;
+pub(crate) mod whole;
 
 use std::fmt::Debug;
 
