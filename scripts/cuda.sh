@@ -56,7 +56,7 @@ if [ -z "$gpu" ]; then
 fi
 
 test="cargo test --release -p advect-operators --features cuda"
-$test --lib local:: -- "$@"
+$test --lib -- local:: fused:: "$@"
 $test --test tape --test local -- "$@"
 $test --test training -- device:: "$@"
 $test --test vit -- vit_on_a_device "$@"

@@ -20,6 +20,7 @@ pub mod attention;
 pub mod cycle;
 pub mod evoformer;
 mod fused;
+mod gpu;
 mod kernels;
 pub mod laws;
 pub mod local;

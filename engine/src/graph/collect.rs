@@ -96,7 +96,7 @@ pub(crate) fn sum<'s, T: Moment>(
                     let part = first.remove();
                     entry.added += 1;
                     entry.sum = Some(match entry.sum.take() {
-                        Some(sum) => spec.add(sum, &part),
+                        Some(sum) => spec.add(sum, part),
                         None => part,
                     });
                 }

@@ -27,6 +27,18 @@ pub struct Link {
     pub inputs: Vec<End>,
 }
 
+/// What an operator has to do with the chain before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fit {
+    /// It stays as it is.
+    Apart,
+    /// It joins.
+    Joins,
+    /// It joins as the last, if it is not the first: gradients of parameters leave when those of their chain are
+    /// made.
+    Ends,
+}
+
 /// Operators that follow each other, in their order, with nothing between that moves.
 #[derive(Debug, Clone, Default)]
 pub struct Chain {
@@ -42,10 +54,10 @@ pub struct Chain {
 }
 
 impl Graph {
-    /// The same graph with operators that follow each other replaced by one. What `fits`, by name, and has one
-    /// output joins the operators before it if it works on what they make, or on an input of theirs; relayouts
-    /// and other operators end a chain, and `make` gives the operator for it. A chain may be of one. It has the
-    /// name of its last link, and one output for each of its values that is used after it.
+    /// The same graph with operators that follow each other replaced by one. What fits, by name, and has one
+    /// output joins the operators before it if it works on what they make, or on an input of theirs; relayouts,
+    /// other operators and [`Fit::Ends`] end a chain, and `make` gives the operator for it. A chain may be of one.
+    /// It has the name of its last link, and one output for each of its values that is used after it.
     ///
     /// What is made again stays so: a chain at the cotangent of its links, and what was made again at the
     /// cotangent of a value inside of a chain, at that of an output of the chain.
@@ -54,7 +66,7 @@ impl Graph {
     /// Those of `make`, and if what it makes does not take the inputs.
     pub fn fused(
         &self,
-        fits: impl Fn(&str) -> bool,
+        fit: impl Fn(&str) -> Fit,
         make: impl Fn(Chain) -> Result<Arc<dyn Operator>>,
     ) -> Result<Graph> {
         let mut fusion = Fusion {
@@ -67,11 +79,16 @@ impl Graph {
             make: &make,
         };
         for (at, node) in self.nodes.iter().enumerate() {
+            let fit = match node.outputs.len() == 1 && !self.held(node) {
+                true => fit(&node.name),
+                false => Fit::Apart,
+            };
             match &node.kind {
-                Kind::Apply(operator)
-                    if fits(&node.name) && node.outputs.len() == 1 && !self.held(node) =>
-                {
+                Kind::Apply(operator) if fit != Fit::Apart => {
                     fusion.join(at, node, operator)?;
+                    if fit == Fit::Ends && fusion.open.values.len() > 1 {
+                        fusion.close(at + 1)?;
+                    }
                 }
                 _ => fusion.copy(at, node)?,
             }

@@ -46,7 +46,7 @@ mod sweep;
 mod wire;
 
 pub use build::{Graph, Rate, Value};
-pub use fuse::{Chain, End, Link};
+pub use fuse::{Chain, End, Fit, Link};
 pub use kept::Kept;
 pub use mixed::Mixed;
 pub use moment::Moment;

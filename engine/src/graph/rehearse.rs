@@ -219,7 +219,7 @@ impl Rehearsal<'_> {
         };
         let spec = self.graph.spec(value).dual()?;
         for part in parts {
-            let pairs = whole.into_iter().zip(&part);
+            let pairs = whole.into_iter().zip(part);
             whole = pairs.map(|(sum, more)| spec.add(sum, more)).collect();
         }
         Ok(Some(whole))

@@ -193,8 +193,16 @@ impl Spec {
     }
 
     /// `sum + other`, element by element or scaled row by scaled row.
-    pub(crate) fn add(&self, sum: Shard, other: &Shard) -> Shard {
+    pub(crate) fn add(&self, sum: Shard, other: Shard) -> Shard {
+        if let (Rows::Plain, Some(sum)) = (self.rows, sum.plus(&other)) {
+            return sum;
+        }
         let (key, shape) = (sum.key, sum.shape.clone());
+        // a + b is b + a to the bit: the sum takes the memory that nobody else reads
+        let (sum, other) = match self.rows {
+            Rows::Plain if sum.data().is_shared() && !other.data().is_shared() => (other, sum),
+            _ => (sum, other),
+        };
         let row = shape.last().copied().unwrap_or(1).max(1);
         let run = Run {
             a: 0,
@@ -241,5 +249,30 @@ impl fmt::Display for Spec {
             ""
         };
         write!(f, "{:?}{:?}{rows} {}", self.dtype, self.shape, self.layout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sum takes the memory of the part that nobody else reads, whichever it is, and leaves the other as it was.
+    #[test]
+    fn sums_copy_nothing_that_is_their_own() {
+        let spec = Spec::new([2], DType::F64, Layout::new([]));
+        let read: Data = vec![1.0, 2.0].into();
+        let place = |shard: &Shard| shard.data().as_bytes().as_ptr();
+        for first in [true, false] {
+            let [own, shared] = [Data::from(vec![0.5, -2.0]), read.clone()];
+            let [own, shared] = [own, shared].map(|data| Shard::new(7, vec![2], data));
+            let free = place(&own);
+            let sum = match first {
+                true => spec.add(own, shared),
+                false => spec.add(shared, own),
+            };
+            assert_eq!((place(&sum), sum.key), (free, 7));
+            assert_eq!(sum.data().get(), Some(&[1.5, 0.0][..]));
+            assert_eq!(read.get(), Some(&[1.0, 2.0][..]));
+        }
     }
 }

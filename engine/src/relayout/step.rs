@@ -36,6 +36,14 @@ pub(crate) struct Step {
     fill: Monoid,
     /// Whether the boxes to expect, where they are not merged, leave no element out.
     covered: bool,
+    /// Whether the worker has what it is to have, and nothing that others are to have.
+    stays: bool,
+}
+
+/// Whether a box is all that a receiver of this shape has.
+fn is_whole(block: &Block, shape: &[usize]) -> bool {
+    let pairs = block.iter().zip(shape);
+    pairs.into_iter().all(|(s, &n)| s.1 == 0 && s.2 == n)
 }
 
 impl Step {
@@ -60,18 +68,26 @@ impl Step {
                 .filter(|(w, b)| *w == worker || !b.is_empty())
                 .collect()
         };
+        let shape_in = from.local_shape(mesh, shape, worker);
         let shape_out = to.local_shape(mesh, shape, worker);
+        let sends = all(&|other| pair.blocks(worker, other));
         let receives = all(&|other| pair.blocks(other, worker));
+        let whole = |parts: &[(usize, Vec<Block>)]| match parts {
+            [(_, blocks)] => matches!(blocks.as_slice(), [only] if is_whole(only, &shape_out)),
+            _ => false,
+        };
+        let stays = shape_in == shape_out && whole(&sends) && whole(&receives);
         let expected = receives.iter().flat_map(|(_, b)| b).map(volume);
         let covered = expected.sum::<usize>() == shape_out.iter().product::<usize>();
         Step {
             worker,
             dtype,
-            shape_in: from.local_shape(mesh, shape, worker),
+            shape_in,
             shape_out,
-            sends: all(&|other| pair.blocks(worker, other)),
+            sends,
             receives,
             covered,
+            stays,
             merge: pair.merge(),
             fill: to.monoid().or(from.monoid()).unwrap_or(Monoid::Sum),
         }
@@ -79,6 +95,11 @@ impl Step {
 
     pub(crate) fn shape_out(&self) -> &[usize] {
         &self.shape_out
+    }
+
+    /// Whether the piece of this worker goes through as it is, wherever its contents are.
+    pub(crate) fn stays(&self) -> bool {
+        self.stays
     }
 
     /// Number of parts to expect, this worker's own included.
@@ -124,11 +145,7 @@ impl Step {
                 "relayout got a part from a worker that has none to give"
             );
         }
-        let whole = |b: &Block| {
-            b.iter()
-                .zip(&self.shape_out)
-                .all(|(s, &n)| s.1 == 0 && s.2 == n)
-        };
+        let whole = |b: &Block| is_whole(b, &self.shape_out);
         let mut received = parts.into_iter().map(|(_, part)| part).zip(&self.receives);
         if let Some(monoid) = self.merge
             && self.receives.len() > 1

@@ -129,13 +129,18 @@ impl Data {
         with_vec!(self, v => v.capacity()) * self.dtype().size()
     }
 
+    /// Whether others hold this memory, too, so that writing copies it.
+    pub(crate) fn is_shared(&self) -> bool {
+        with_vec!(self, v => Arc::strong_count(v) > 1)
+    }
+
     /// Moves the elements out and leaves none; `None` if they are shared.
     pub(crate) fn take_unshared(&mut self) -> Option<Data> {
         // who only knows which memory it was does not share it
-        with_vec!(self, v => match Arc::strong_count(v) {
-            1 => Some(std::mem::take(Arc::make_mut(v)).into()),
-            _ => None,
-        })
+        if self.is_shared() {
+            return None;
+        }
+        with_vec!(self, v => Some(std::mem::take(Arc::make_mut(v)).into()))
     }
 
     /// Which memory it is, without holding its elements.
@@ -212,7 +217,14 @@ macro_rules! element {
             }
             fn vec_mut(data: &mut Data) -> Option<&mut Vec<Self>> {
                 match data {
-                    Data::$variant(v) => Some(Arc::make_mut(v)),
+                    Data::$variant(v) => {
+                        if Arc::strong_count(v) > 1 {
+                            let mut own = buffer::<$type>(v.len());
+                            own.copy_from_slice(v);
+                            *v = Arc::new(own);
+                        }
+                        Some(Arc::make_mut(v))
+                    }
                     _ => None,
                 }
             }

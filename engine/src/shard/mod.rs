@@ -10,4 +10,5 @@ pub(crate) mod pool;
 pub use batch::Batch;
 pub use canonical::Canonical;
 pub use data::{DType, Data, Element, buffer};
+pub use payload::Elsewhere;
 pub use piece::{Identity, Shard};

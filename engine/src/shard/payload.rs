@@ -1,7 +1,8 @@
-//! Contents of shards: a run of elements that is here, or one that is still on the bulk lane.
+//! Contents of shards: a run of elements that is here, one that is still on the bulk lane, or one on a device.
 
+use std::any::Any;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use super::data::{DType, Data, Element};
 use crate::fabric::bulk::{self, Arrival};
@@ -86,11 +87,42 @@ impl Drop for View {
     }
 }
 
-/// Contents that are here or on their way.
+/// Contents that are here, on their way, or on a device.
 #[derive(Debug, Clone)]
 pub(crate) enum Payload {
     Here(View),
     Coming(Arc<Coming>),
+    Away(Arc<Away>),
+}
+
+/// Elements in other memory than that of processors.
+pub trait Elsewhere: Any + Send + Sync {
+    /// The elements, in row-major order, as many and of the type that were announced.
+    ///
+    /// # Panics
+    /// If they cannot be brought: the fabric turns it into the error of the job.
+    fn bring(&self) -> Data;
+
+    /// The sum with other contents, element by element, if they are in the same memory and can be added there; it is
+    /// that of the elements here to the bit.
+    fn plus(&self, other: &dyn Any) -> Option<Box<dyn Elsewhere>> {
+        let _ = other;
+        None
+    }
+}
+
+/// Contents that stay on a device until somebody reads them here.
+pub(crate) struct Away {
+    dtype: DType,
+    len: usize,
+    of: Box<dyn Elsewhere>,
+    brought: OnceLock<View>,
+}
+
+impl std::fmt::Debug for Away {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Away({:?} x {})", self.dtype, self.len)
+    }
 }
 
 /// Contents that are on their way on the bulk lane.
@@ -136,10 +168,20 @@ impl Payload {
         }))
     }
 
+    pub(crate) fn away(dtype: DType, len: usize, of: Box<dyn Elsewhere>) -> Self {
+        Payload::Away(Arc::new(Away {
+            dtype,
+            len,
+            of,
+            brought: OnceLock::new(),
+        }))
+    }
+
     pub(crate) fn dtype(&self) -> DType {
         match self {
             Payload::Here(v) => v.dtype(),
             Payload::Coming(c) => c.dtype,
+            Payload::Away(a) => a.dtype,
         }
     }
 
@@ -147,7 +189,33 @@ impl Payload {
         match self {
             Payload::Here(v) => v.len(),
             Payload::Coming(c) => c.len,
+            Payload::Away(a) => a.len,
         }
+    }
+
+    /// What the elements are on a device, if they are there.
+    pub(crate) fn elsewhere(&self) -> Option<&dyn Elsewhere> {
+        match self {
+            Payload::Away(a) => Some(&*a.of),
+            Payload::Here(_) | Payload::Coming(_) => None,
+        }
+    }
+
+    /// The sum of both on their device, if it can be made there.
+    pub(crate) fn plus(&self, other: &Self) -> Option<Self> {
+        let (a, b) = (self.elsewhere()?, other.elsewhere()?);
+        let sum = a.plus(b)?;
+        Some(Payload::away(self.dtype(), self.len(), sum))
+    }
+
+    /// Which memory the elements are in, without holding it, and which of it.
+    pub(crate) fn memory(&self) -> (Weak<dyn Any + Send + Sync>, Range<usize>) {
+        if let Payload::Away(a) = self {
+            let memory: Weak<dyn Any + Send + Sync> = Arc::downgrade(a) as _;
+            return (memory, 0..a.len);
+        }
+        let view = self.view();
+        (view.of.memory(), view.range.clone())
     }
 
     /// The elements; waits for them.
@@ -161,6 +229,7 @@ impl Payload {
                     None => Data::zeros(c.dtype, 0),
                 })
             }),
+            Payload::Away(a) => a.brought.get_or_init(|| View::whole(a.of.bring())),
         }
     }
 
@@ -169,7 +238,7 @@ impl Payload {
         match self {
             Payload::Here(v) => v.into_data(),
             // the clone holds the memory alone once `self` is gone
-            Payload::Coming(_) => self.view().clone().into_data(),
+            Payload::Coming(_) | Payload::Away(_) => self.view().clone().into_data(),
         }
     }
 

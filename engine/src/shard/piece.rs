@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Weak;
 
 use super::data::{DType, Data, Element};
-use super::payload::{Payload, View};
+use super::payload::{Elsewhere, Payload, View};
 use crate::fabric::bulk::Arrival;
 
 /// One piece of a logical tensor, in row-major order, on its way between operators.
@@ -52,13 +52,7 @@ impl Shard {
             "shard {key}: extents {shape:?} do not hold {} elements",
             data.len()
         );
-        Shard {
-            key,
-            from: 0,
-            to: 0,
-            shape,
-            payload: Payload::here(data),
-        }
+        Self::of_payload(key, shape, Payload::here(data))
     }
 
     /// The same shard, addressed from one worker to another.
@@ -70,13 +64,7 @@ impl Shard {
 
     /// A shard that is a run of other contents, without a copy.
     pub(crate) fn of_view(key: u64, view: View) -> Self {
-        Shard {
-            key,
-            from: 0,
-            to: 0,
-            shape: vec![view.len()],
-            payload: Payload::Here(view),
-        }
+        Self::of_payload(key, vec![view.len()], Payload::Here(view))
     }
 
     /// A shard whose contents are on the bulk lane.
@@ -87,13 +75,37 @@ impl Shard {
         wait: Box<dyn Arrival>,
     ) -> Self {
         let len = shape.iter().product();
+        Self::of_payload(key, shape, Payload::coming(dtype, len, wait))
+    }
+
+    /// A shard whose contents are on a device, and come when somebody reads them here: an operator on the same
+    /// device finds them by [`Shard::elsewhere`].
+    pub fn away(key: u64, shape: Vec<usize>, dtype: DType, of: impl Elsewhere) -> Self {
+        let len = shape.iter().product();
+        Self::of_payload(key, shape, Payload::away(dtype, len, Box::new(of)))
+    }
+
+    /// What holds the contents on a device, if they were given there as a `T`.
+    pub fn elsewhere<T: Elsewhere>(&self) -> Option<&T> {
+        let of: &dyn Any = self.payload.elsewhere()?;
+        of.downcast_ref()
+    }
+
+    /// A shard of a payload.
+    pub(crate) fn of_payload(key: u64, shape: Vec<usize>, payload: Payload) -> Self {
         Shard {
             key,
             from: 0,
             to: 0,
             shape,
-            payload: Payload::coming(dtype, len, wait),
+            payload,
         }
+    }
+
+    /// The sum with another, element by element, on the device that both are on, if there is one.
+    pub(crate) fn plus(&self, other: &Self) -> Option<Self> {
+        let sum = self.payload.plus(&other.payload)?;
+        Some(Self::of_payload(self.key, self.shape.clone(), sum))
     }
 
     /// Element type.
@@ -123,12 +135,8 @@ impl Shard {
 
     /// Which contents these are; waits while they are still on the bulk lane.
     pub fn identity(&self) -> Identity {
-        let view = self.payload.view();
-        let (of, start) = view.memory();
-        Identity {
-            memory: of.memory(),
-            run: start..start + view.len(),
-        }
+        let (memory, run) = self.payload.memory();
+        Identity { memory, run }
     }
 
     /// The contents by value; waits while they are still on the bulk lane.
@@ -164,7 +172,36 @@ impl Shard {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    /// What is on a device stays there until it is read, is brought once for all clones, and is the same contents
+    /// before and after.
+    #[test]
+    fn contents_elsewhere_come_once_when_they_are_read() {
+        struct There(Arc<AtomicUsize>);
+        impl Elsewhere for There {
+            fn bring(&self) -> Data {
+                self.0.fetch_add(1, Ordering::Relaxed);
+                vec![1.0, 2.0].into()
+            }
+        }
+        let brought = Arc::new(AtomicUsize::new(0));
+        let shard = Shard::away(3, vec![2], DType::F64, There(Arc::clone(&brought)));
+        let (same, first) = (shard.clone(), shard.identity());
+        assert_eq!(
+            (shard.len(), shard.bytes_len(), shard.dtype()),
+            (2, 16, DType::F64)
+        );
+        assert!(same.elsewhere::<There>().is_some());
+        assert_eq!(brought.load(Ordering::Relaxed), 0);
+        assert_eq!(shard.elements::<f64>(), [1.0, 2.0]);
+        assert_eq!(same.into_data(), vec![1.0, 2.0].into());
+        assert!(first == shard.identity() && shard.elsewhere::<There>().is_some());
+        assert_eq!(brought.load(Ordering::Relaxed), 1);
+    }
 
     /// Clones are the same contents; what is written to, equal numbers elsewhere, and memory that was freed are
     /// others, and who knows an identity keeps nobody from writing in place.

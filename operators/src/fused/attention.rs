@@ -7,10 +7,11 @@
 
 use advect_engine::graph::Site;
 
-use super::{OnTape, Result, exactly, remade, wide, widened};
+use super::{OnTape, Result, exactly, remade, widened};
 use crate::OperatorError;
 use crate::attention::{Attention, Rotary};
-use crate::local::{DType, Handle, Tape, Tensor};
+use crate::gpu::{Known, kernel};
+use crate::local::{DType, Handle, Tape, Tensor, wide};
 
 /// Queries that are taken at once.
 const QUERIES: usize = 128;
@@ -19,7 +20,38 @@ const UNSEEN: f64 = -1e30;
 
 impl OnTape for Attention {
     fn record(&self, site: &Site, tape: &mut Tape, inputs: &[Handle]) -> Result<Handle> {
-        by_blocks(*self, site, tape, inputs, Some(QUERIES))
+        let attention = *self;
+        let positions = site.input_indices(0).swap_remove(1);
+        // of queries that follow each other
+        let first = positions.first().copied().unwrap_or(0);
+        let follow = positions.iter().enumerate().all(|(i, &p)| p == first + i);
+        let known = Known::Attention {
+            causal: self.causal,
+            first,
+        };
+        let make = move |tape: &mut Tape, inputs: &[Handle]| {
+            blocks(attention, &positions, tape, inputs, Some(QUERIES))
+        };
+        match follow && !self.bounded {
+            true => whole(tape, inputs, known, make),
+            false => make(tape, inputs),
+        }
+    }
+}
+
+/// All of it by a kernel, if there is one that takes it.
+fn whole(
+    tape: &mut Tape,
+    inputs: &[Handle],
+    known: Known,
+    make: impl Fn(&mut Tape, &[Handle]) -> Result<Handle> + 'static,
+) -> Result<Handle> {
+    let given = inputs.iter().map(|h| tape.value(*h));
+    let given = given.collect::<Result<Vec<_>>>()?;
+    match kernel(known).is_some_and(|kernel| kernel.takes(&given)) {
+        true => remade(tape, inputs, Some(known), make),
+        // blocks are segments themselves
+        false => make(tape, inputs),
     }
 }
 
@@ -27,6 +59,18 @@ impl OnTape for Attention {
 pub(crate) fn by_blocks(
     attention: Attention,
     site: &Site,
+    tape: &mut Tape,
+    inputs: &[Handle],
+    most: Option<usize>,
+) -> Result<Handle> {
+    let positions = site.input_indices(0).swap_remove(1);
+    blocks(attention, &positions, tape, inputs, most)
+}
+
+/// The same of queries at these positions.
+fn blocks(
+    attention: Attention,
+    positions: &[usize],
     tape: &mut Tape,
     inputs: &[Handle],
     most: Option<usize>,
@@ -48,7 +92,6 @@ pub(crate) fn by_blocks(
     if tape.value(q)?.elem_count() == 0 || tape.value(kv)?.elem_count() == 0 {
         return nothing(tape, q, kv);
     }
-    let positions = site.input_indices(0).swap_remove(1);
     let (dtype, device) = (wide(tape.dtype(q)?), tape.device(q)?.clone());
     let row = |numbers: Vec<f64>| Tensor::new(numbers, &device)?.to_dtype(dtype);
     let queries = row(positions.iter().map(|&p| p as f64).collect())?.reshape((n, 1))?;
@@ -80,7 +123,7 @@ pub(crate) fn by_blocks(
             inputs.push(tape.narrow(bounds, 3, first, len)?);
         }
         blocks.push(match most {
-            Some(_) => remade(tape, &inputs, move |tape, inputs| {
+            Some(_) => remade(tape, &inputs, None, move |tape, inputs| {
                 attend(tape, inputs, &sight)
             })?,
             None => attend(tape, &inputs, &sight)?,
@@ -213,7 +256,7 @@ impl OnTape for Rotary {
         let turns: Vec<f64> = turns.collect();
         let turn = [table(f64::cos, &turns)?, table(f64::sin, &turns)?];
         let with_values = self.with_values;
-        remade(tape, &[x], move |tape, inputs| {
+        remade(tape, &[x], None, move |tape, inputs| {
             let [x] = exactly("rotary", inputs)?;
             if !with_values {
                 return turned(tape, x, &turn);

@@ -41,6 +41,17 @@ fn pick<T: Clone>(ends: &[End], inputs: &[T], links: &[T]) -> Vec<T> {
 }
 
 impl Fused {
+    /// How often a value is used, in the chain and after it.
+    fn uses(&self, of: End) -> usize {
+        let inside = self.chain.links.iter().flat_map(|link| &link.inputs);
+        let outside = self.chain.outputs.iter().map(|&link| End::Link(link));
+        inside
+            .copied()
+            .chain(outside)
+            .filter(|end| *end == of)
+            .count()
+    }
+
     /// A chain whose links have the forms that `form` gives by their names.
     ///
     /// # Errors
@@ -85,7 +96,15 @@ impl Function for Fused {
             let at = site.inside(&link.name, &*link.operator, given);
             let at = at.map_err(|e| OperatorError::tensor("fused", e.to_string()))?;
             specs.extend(at.outputs().iter().cloned());
-            made.push(form.record(&at, tape, &pick(&link.inputs, inputs, &made))?);
+            let mut given = Vec::new();
+            for (end, h) in link.inputs.iter().zip(pick(&link.inputs, inputs, &made)) {
+                // cotangents add up by use, as those of a graph do: no bit shows where chains begin and end
+                given.push(match self.uses(*end) {
+                    1 => h,
+                    _ => tape.use_of(h)?,
+                });
+            }
+            made.push(form.record(&at, tape, &given)?);
         }
         Ok(self.chain.outputs.iter().map(|&link| made[link]).collect())
     }

@@ -9,7 +9,7 @@ use advect_engine::{Operator, Placement, Result};
 use super::{Fused, OnTape};
 use crate::attention::{Attention, Rotary};
 use crate::local::Local;
-use crate::network::{Gated, LayerNorm, Linear, Pointwise, RmsNorm};
+use crate::network::{Add, Bias, Gated, LayerNorm, Linear, Pointwise, Residual, RmsNorm};
 
 const SAME: Placement = Placement::Same;
 const S0: Placement = Placement::Split { dim: 0 };
@@ -249,6 +249,22 @@ fn operators() -> Result<Vec<Case>> {
         .input(&[2, 5, 2, 3, 4], -1.0..1.0)
         .on_line([S1])
         .on_line([S3]);
-    cases.extend([queries, keys]);
+    let bias = alone("Bias", Bias, 2)?
+        .input(&[4, 3, 6], -1.0..1.0)
+        .input(&[3, 6], -1.0..1.0)
+        .on_line([S0, SAME])
+        .on_line([S1, S0]);
+    let add = alone("Add", Add, 2)?
+        .input(&[4, 6], -1.0..1.0)
+        .input(&[4, 6], -1.0..1.0)
+        .on_line([S0, S0])
+        .on_line([SAME, SAME]);
+    let residual = alone("Residual", Residual, 3)?
+        .input(&[4, 3, 6], -1.0..1.0)
+        .input(&[4, 3, 6], -1.0..1.0)
+        .input(&[6], -1.0..1.0)
+        .on_line([S0, S0, SAME])
+        .on_line([S2, S2, S0]);
+    cases.extend([queries, keys, bias, add, residual]);
     Ok(cases)
 }

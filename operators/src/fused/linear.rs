@@ -4,6 +4,7 @@ use advect_engine::graph::Site;
 
 use super::{OnTape, Result, exactly, remade, widened};
 use crate::OperatorError;
+use crate::gpu::{Known, Of};
 use crate::local::{DType, Handle, Tape};
 use crate::network::{Gated, Linear, Pointwise};
 
@@ -39,8 +40,11 @@ impl OnTape for Linear {
         let then = self.then;
         let y = match (then, flows) {
             // the sum is kept in half the bytes
-            (Some(_), DType::BF16) => {
-                remade(tape, &ended, move |tape, ended| end(tape, ended, then))?
+            (Some(function), DType::BF16) => {
+                let known = Some(Known::Ended(number(function)));
+                remade(tape, &ended, known, move |tape, ended| {
+                    end(tape, ended, then)
+                })?
             }
             _ => end(tape, &ended, then)?,
         };
@@ -50,18 +54,27 @@ impl OnTape for Linear {
 
 /// f(u + b) in the type of u, of which b and f may be absent.
 fn end(tape: &mut Tape, ended: &[Handle], then: Option<Pointwise>) -> Result<Handle> {
+    let Some(function) = then else {
+        return tape.total(ended[0], &ended[1..]);
+    };
     let flows = tape.dtype(ended[0])?;
-    if ended.len() == 1 && then.is_none() {
-        return Ok(ended[0]);
-    }
     let mut y = widened(tape, ended[0])?;
     for &b in &ended[1..] {
         y = tape.add(y, b)?;
     }
-    if let Some(function) = then {
-        y = of_each(tape, y, function)?;
-    }
+    let y = of_each(tape, y, function)?;
     tape.cast(y, flows)
+}
+
+/// The function among those of kernels.
+fn number(function: Pointwise) -> Of {
+    match function {
+        Pointwise::Sigmoid => Of::Sigmoid,
+        Pointwise::Relu => Of::Relu,
+        Pointwise::Tanh => Of::Tanh,
+        Pointwise::Silu => Of::Silu,
+        Pointwise::Gelu => Of::Gelu,
+    }
 }
 
 fn of_each(tape: &mut Tape, x: Handle, function: Pointwise) -> Result<Handle> {
@@ -78,7 +91,8 @@ fn of_each(tape: &mut Tape, x: Handle, function: Pointwise) -> Result<Handle> {
 impl OnTape for Gated {
     fn record(&self, _: &Site, tape: &mut Tape, inputs: &[Handle]) -> Result<Handle> {
         let function = self.0;
-        remade(tape, inputs, move |tape, inputs| {
+        let known = Some(Known::Gated(number(function)));
+        remade(tape, inputs, known, move |tape, inputs| {
             let [a, b] = exactly("gated", inputs)?;
             let flows = tape.dtype(a)?;
             let (a, b) = (widened(tape, a)?, widened(tape, b)?);

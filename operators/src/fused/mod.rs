@@ -2,8 +2,8 @@
 //!
 //! The operators of a network have a kernel by hand for processors, and most of them the same mathematics on a
 //! [`Tape`] ([`OnTape`]). [`Fused`] records those of a [`Chain`](advect_engine::graph::Chain) one after the
-//! other, so that a branch of a block, say, is one operator of the graph: only its stream and its parameters
-//! cross the edge of the device. What such a chain makes of layouts is what its operators make of them.
+//! other, so that a branch of a block, say, is one operator of the graph. Its stream stays on the device
+//! for the next one, unless a relayout or an operator of processors reads it. What such a chain makes of layouts is what its operators make of them.
 //!
 //! In mixed precision the casts are inside: weights enter products rounded to `bf16`, norms, softmax, shifts and
 //! functions of each element are worked in `f32`, and gradients of parameters come out in `f32`.
@@ -12,7 +12,10 @@ mod attention;
 mod chain;
 mod linear;
 mod norm;
+mod residual;
 
+#[cfg(test)]
+mod half;
 #[cfg(test)]
 mod tests;
 
@@ -25,12 +28,13 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use advect_engine::graph::Site;
+use advect_engine::graph::{Fit, Site};
 
 use crate::OperatorError;
 use crate::attention::{Attention, Rotary};
-use crate::local::{DType, Handle, Tape};
-use crate::network::{Gated, LayerNorm, Linear, RmsNorm};
+use crate::gpu::{Known, kernel};
+use crate::local::{Handle, Tape, wide};
+use crate::network::{Add, Bias, Gated, LayerNorm, Linear, Residual, RmsNorm};
 
 type Result<T> = std::result::Result<T, OperatorError>;
 
@@ -42,6 +46,12 @@ pub(crate) trait OnTape: Debug + Send + Sync {
     /// # Errors
     /// [`OperatorError`] if an operation does not fit its operands.
     fn record(&self, site: &Site, tape: &mut Tape, inputs: &[Handle]) -> Result<Handle>;
+
+    /// Whether a chain ends with it: that of a branch, whose gradients go to their reduction while other branches
+    /// are worked on.
+    fn ends(&self) -> bool {
+        false
+    }
 }
 
 /// The form on a tape of an operator, if it has one.
@@ -57,15 +67,19 @@ pub(crate) fn on_tape(operator: &dyn Any) -> Option<Arc<dyn OnTape>> {
         form::<Gated>,
         form::<Rotary>,
         form::<Attention>,
+        form::<Bias>,
+        form::<Add>,
+        form::<Residual>,
     ];
     forms.into_iter().find_map(|form| form(operator))
 }
 
-/// The type in which sums and functions are worked where numbers of type `of` flow.
-fn wide(of: DType) -> DType {
-    match of {
-        DType::BF16 => DType::F32,
-        other => other,
+/// What an operator with this form, or none, has to do with the chain before it.
+pub(crate) fn fit(form: Option<Arc<dyn OnTape>>) -> Fit {
+    match form {
+        None => Fit::Apart,
+        Some(form) if form.ends() => Fit::Ends,
+        Some(_) => Fit::Joins,
     }
 }
 
@@ -83,13 +97,17 @@ fn exactly<const N: usize>(operation: &'static str, inputs: &[Handle]) -> Result
     })
 }
 
-/// One result of a function whose inner values are made again when a sweep comes to it.
+/// One result of a function whose inner values are made again when a sweep comes to it, or that a GPU has a kernel for.
 fn remade(
     tape: &mut Tape,
     inputs: &[Handle],
+    known: Option<Known>,
     make: impl Fn(&mut Tape, &[Handle]) -> Result<Handle> + 'static,
 ) -> Result<Handle> {
-    let made = tape.remake(inputs, move |tape, inputs| Ok(vec![make(tape, inputs)?]))?;
+    let by = known.and_then(kernel);
+    let made = tape.remake_by(inputs, by, move |tape, inputs| {
+        Ok(vec![make(tape, inputs)?])
+    })?;
     let [only] = exactly("remake", &made)?;
     Ok(only)
 }

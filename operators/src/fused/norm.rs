@@ -3,13 +3,18 @@
 use advect_engine::graph::Site;
 
 use super::{OnTape, Result, exactly, remade, widened};
+use crate::gpu::Known;
 use crate::local::{Handle, Tape};
 use crate::network::{LayerNorm, RmsNorm};
 
 impl OnTape for LayerNorm {
     fn record(&self, _: &Site, tape: &mut Tape, inputs: &[Handle]) -> Result<Handle> {
         let epsilon = self.epsilon;
-        remade(tape, inputs, move |tape, inputs| {
+        let known = Known::Norm {
+            epsilon,
+            rms: false,
+        };
+        remade(tape, inputs, Some(known), move |tape, inputs| {
             let [x, gain, shift] = exactly("layer norm", inputs)?;
             let flows = tape.dtype(x)?;
             let x = widened(tape, x)?;
@@ -26,7 +31,8 @@ impl OnTape for LayerNorm {
 impl OnTape for RmsNorm {
     fn record(&self, _: &Site, tape: &mut Tape, inputs: &[Handle]) -> Result<Handle> {
         let epsilon = self.epsilon;
-        remade(tape, inputs, move |tape, inputs| {
+        let known = Known::Norm { epsilon, rms: true };
+        remade(tape, inputs, Some(known), move |tape, inputs| {
             let [x, gain] = exactly("rms norm", inputs)?;
             let flows = tape.dtype(x)?;
             let x = widened(tape, x)?;

@@ -7,7 +7,7 @@ use advect_engine::graph::{Delivery, Value};
 use advect_engine::laws::{Outcome, Sample, perform};
 use advect_engine::{DType, Data, Fabric, Graph, Layout, Mesh, Placement, Result, Spec, Tick};
 
-use super::{Fused, on_tape};
+use super::{Fused, fit, on_tape};
 use crate::attention::{Attention, Rotary};
 use crate::local::{Device, Local};
 use crate::network::{LayerNorm, Linear, Pointwise, RmsNorm};
@@ -80,7 +80,7 @@ fn weights_are_brought_once_a_version() -> Result<()> {
         let form =
             |name: &str| on_tape(&Linear::LAST.then(Pointwise::Gelu)).filter(|_| name == "linear");
         let fused = host.fused(
-            |name| form(name).is_some(),
+            |name| fit(form(name)),
             |chain| {
                 assert_eq!(chain.held, [false, true]);
                 let local = Local::new(Fused::try_new(chain, form)?)
@@ -124,7 +124,8 @@ fn blocks_have_forms() {
     assert!(on_tape(&RmsNorm { epsilon }).is_some());
     assert!(on_tape(&turn).is_some());
     assert!(on_tape(&Attention::CAUSAL).is_some());
-    assert!(on_tape(&crate::network::Residual).is_none());
+    assert!(on_tape(&crate::network::Residual).is_some());
+    assert!(on_tape(&crate::network::Embedding).is_none());
 }
 
 /// Outputs of a graph and cotangents of its inputs, on one worker.
@@ -174,7 +175,7 @@ fn fused(
 ) -> Result<(Graph, usize)> {
     let chains = Mutex::new(0);
     let made = host.fused(
-        |name| form(name).is_some(),
+        |name| fit(form(name)),
         |chain| {
             *chains.lock().expect("nobody failed") += 1;
             Ok(Arc::new(Local::new(Fused::try_new(chain, form)?)))
@@ -240,5 +241,12 @@ fn chains_end_at_other_operators() -> Result<()> {
     })?;
     assert_eq!(chains, 2);
     assert_eq!(made.to_string().matches("Fused").count(), 1 + 2);
+    equal(&graph, &made)?;
+    // the end of a branch ends the chain that it is in: a, b and their sum; c, d and theirs
+    let (made, chains) = fused(&graph, &|name| match name {
+        "sum" | "end" => on_tape(&crate::network::Add),
+        _ => on_tape(&Linear::LAST),
+    })?;
+    assert_eq!(chains, 2);
     equal(&graph, &made)
 }

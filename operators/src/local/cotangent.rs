@@ -152,6 +152,12 @@ impl Tape {
                 let shape = self.shape(x)?.to_vec();
                 self.broadcast(g, &shape)
             }
+            Operation::Total => self.of_term(g, x),
+            Operation::Columns(_) => {
+                let (shape, dtype) = (self.shape(x)?.to_vec(), self.dtype(x)?);
+                let whole = self.broadcast(g, &shape)?;
+                self.cast(whole, dtype)
+            }
             Operation::Cast(_) => {
                 let dtype = self.dtype(x)?;
                 self.cast(g, dtype)
@@ -185,6 +191,18 @@ impl Tape {
         let bend = self.mul(x, rest)?;
         let bend = self.mul(bend, inner)?;
         self.add(step, bend)
+    }
+
+    /// The cotangent of a term from that of the total.
+    fn of_term(&mut self, g: Handle, term: Handle) -> Result<Handle, OperatorError> {
+        let (shape, dtype) = (self.shape(term)?.to_vec(), self.dtype(term)?);
+        let flows = self.dtype(g)?;
+        if self.shape(g)? == shape || dtype == flows {
+            let whole = self.cast(g, dtype)?;
+            return self.sum_to(whole, &shape);
+        }
+        let sums = self.apply(Operation::Columns(shape.into()), &[g])?;
+        self.cast(sums, dtype)
     }
 
     fn sum_of_last(&mut self, x: Handle) -> Result<Handle, OperatorError> {

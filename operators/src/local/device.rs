@@ -52,7 +52,16 @@ mod gpus {
         if let Some(device) = open.get(&number) {
             return Ok(device.clone());
         }
-        let device = Device::new_cuda(number).map_err(|e| e.to_string())?;
+        // one stream for all threads: what one worker made is there before another works on it
+        let device = Device::new_cuda_with_stream(number).map_err(|e| e.to_string())?;
+        if let Device::Cuda(device) = &device {
+            #[allow(unsafe_code, reason = "there is nothing to order")]
+            // SAFETY: events order what several streams do; all work on this device is in its one stream, which
+            // also frees memory.
+            unsafe {
+                device.disable_event_tracking();
+            }
+        }
         Ok(open.entry(number).or_insert(device).clone())
     }
 

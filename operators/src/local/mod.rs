@@ -17,7 +17,7 @@
 //! | `cotangent` | what each does to a cotangent |
 //! | `verbs`, `rows` | the operations as a user writes them |
 //! | `plan`, `sweep`, `mode` | gradients, recorded or released |
-//! | `remake` | segments whose inner values are made again |
+//! | `remake`, `kernel` | segments whose inner values are made again, and those that a device has a kernel for |
 //! | `operator`, `layouts` | functions as operators on cut tensors |
 //! | `device` | processors and GPUs by name |
 //! | `resident` | parameters that stay on a device for a version |
@@ -27,6 +27,7 @@
 
 mod cotangent;
 mod device;
+mod kernel;
 mod layouts;
 mod ledger;
 mod mode;
@@ -45,7 +46,9 @@ pub(crate) mod laws;
 
 pub use candle_core::{DType, Device, Tensor};
 pub use device::device;
+pub(crate) use kernel::Kernel;
 pub use layouts::{Cut, RowLayouts};
+pub(crate) use operation::wide;
 pub use operator::{Function, Local};
 pub use sweep::Ready;
 pub use tape::{Handle, Tape};

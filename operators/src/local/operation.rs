@@ -6,6 +6,7 @@ use std::rc::Rc;
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::remake::Segment;
+use crate::gpu;
 
 /// Extents, or numbers of dimensions.
 pub(super) type Extents = Rc<[usize]>;
@@ -61,6 +62,10 @@ pub(super) enum Operation {
     },
     /// Summed dimensions stay, with extent 1.
     Sum(Extents),
+    /// The sum of all inputs in the type of the first, rounded once; later ones may lack leading dimensions.
+    Total,
+    /// The sum over the dimensions before these, of `bf16` in `f32`.
+    Columns(Extents),
     Cast(DType),
     // ---- rows by number
     /// (x, ids): row `ids[i]` of x
@@ -112,6 +117,8 @@ impl Operation {
             Operation::Pad { .. } => "pad",
             Operation::Concat { .. } => "concat",
             Operation::Sum(_) => "sum",
+            Operation::Total => "total",
+            Operation::Columns(_) => "columns",
             Operation::Cast(_) => "cast",
             Operation::Gather => "gather_rows",
             Operation::SegmentSum { .. } => "segment_sum",
@@ -220,6 +227,8 @@ impl Operation {
             Operation::Pad { dim, before, after } => x.pad_with_zeros(*dim, *before, *after),
             Operation::Concat { dim } => Tensor::cat(inputs, *dim),
             Operation::Sum(dims) => sum(x, dims),
+            Operation::Total => total(x, &inputs[1..]),
+            Operation::Columns(shape) => columns(x, shape),
             Operation::Cast(to) => x.to_dtype(*to),
             Operation::Gather => x.contiguous()?.index_select(&inputs[1].contiguous()?, 0),
             Operation::SegmentSum { rows } => {
@@ -256,6 +265,42 @@ fn product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     }
     let shape = [&a.dims()[..rank - 1], &b.dims()[rank - 1..]].concat();
     matrices(a)?.matmul(&matrices(b)?)?.reshape(shape)
+}
+
+/// x and more terms, added up in the type in which sums of its numbers are worked.
+fn total(x: &Tensor, more: &[&Tensor]) -> Result<Tensor> {
+    let known = match *more {
+        [y] if y.dims() == x.dims() => gpu::total(x, Some(y), None),
+        [b] => gpu::total(x, None, Some(b)),
+        [y, b] => gpu::total(x, Some(y), Some(b)),
+        _ => None,
+    };
+    if let Some(made) = known {
+        return made;
+    }
+    let wide = wide(x.dtype());
+    let mut sum = x.to_dtype(wide)?;
+    for term in more {
+        sum = sum.broadcast_add(&term.to_dtype(wide)?)?;
+    }
+    sum.to_dtype(x.dtype())
+}
+
+/// The sum over the dimensions before `shape`, in the type in which sums are worked.
+fn columns(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
+    if let Some(made) = gpu::column_sums(x, shape) {
+        return made;
+    }
+    let lead: Vec<usize> = (0..x.rank() - shape.len()).collect();
+    sum(&x.to_dtype(wide(x.dtype()))?, &lead)?.reshape(shape)
+}
+
+/// The type in which sums and functions are worked where numbers of type `of` flow.
+pub(crate) fn wide(of: DType) -> DType {
+    match of {
+        DType::BF16 => DType::F32,
+        other => other,
+    }
 }
 
 /// The sum over `dims`, which stay with extent 1.

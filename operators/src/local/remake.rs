@@ -3,6 +3,9 @@
 use std::fmt;
 use std::rc::Rc;
 
+use candle_core::Tensor;
+
+use super::kernel::Kernel;
 use super::operation::Operation;
 use super::plan::Plan;
 use super::tape::{Handle, Tape};
@@ -16,6 +19,8 @@ type Make = dyn Fn(&mut Tape, &[Handle]) -> Result<Vec<Handle>>;
 /// A function whose values are not kept.
 pub(super) struct Segment {
     make: Box<Make>,
+    /// What takes its place, except where derivatives are recorded.
+    kernel: Option<Rc<dyn Kernel>>,
     /// By result and input, whether there is a path.
     depends: Vec<Vec<bool>>,
 }
@@ -36,6 +41,23 @@ pub(super) struct Again {
 }
 
 impl Segment {
+    /// A function of one result that a kernel has the value and the cotangents of.
+    pub(super) fn by(
+        kernel: Rc<dyn Kernel>,
+        make: impl Fn(&mut Tape, &[Handle]) -> Result<Vec<Handle>> + 'static,
+        depends: Vec<bool>,
+    ) -> Self {
+        Segment {
+            make: Box::new(make),
+            kernel: Some(kernel),
+            depends: vec![depends],
+        }
+    }
+
+    pub(super) fn kernel(&self) -> Option<&dyn Kernel> {
+        self.kernel.as_deref()
+    }
+
     /// Number of results.
     pub(super) fn parts(&self) -> usize {
         self.depends.len()
@@ -91,14 +113,26 @@ impl Tape {
             let plan = Plan::new(first.tape.nodes(), &[output], &first.inputs);
             depends.push(first.inputs.iter().map(|h| plan.passes(h.0)).collect());
         }
-        let of = Rc::new(Segment {
+        let segment = Segment {
             make: Box::new(make),
+            kernel: None,
             depends,
-        });
+        };
+        Ok(self.segment(segment, inputs, values))
+    }
+
+    /// The results of a segment.
+    pub(super) fn segment(
+        &mut self,
+        segment: Segment,
+        inputs: &[Handle],
+        values: Vec<Tensor>,
+    ) -> Vec<Handle> {
+        let of = Rc::new(segment);
         let parts = values.into_iter().enumerate().map(|(part, value)| {
             let of = Rc::clone(&of);
             self.push(Operation::Segment { of, part }, inputs, value)
         });
-        Ok(parts.collect())
+        parts.collect()
     }
 }

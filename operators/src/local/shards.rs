@@ -1,19 +1,45 @@
 //! Pieces of logical tensors as tensors of candle, and back.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use advect_engine::graph::Site;
+use advect_engine::shard::Elsewhere;
 use advect_engine::{DType, Data, Result, Shard};
 use candle_core::{Device, Tensor, WithDType};
 use half::bf16;
+
+use crate::gpu;
 
 /// The type of the numbers there, if tensors of candle have it.
 pub(super) fn known(dtype: DType) -> bool {
     matches!(dtype, DType::F32 | DType::F64 | DType::BF16 | DType::I64)
 }
 
-/// A piece on a device.
+/// What a shard holds of a device that is no processor.
+struct OnDevice(Tensor);
+
+impl Elsewhere for OnDevice {
+    fn bring(&self) -> Data {
+        numbers(&self.0)
+            .unwrap_or_else(|e| panic!("a tensor cannot be brought from its device: {e}"))
+    }
+
+    fn plus(&self, other: &dyn Any) -> Option<Box<dyn Elsewhere>> {
+        let OnDevice(other) = other.downcast_ref()?;
+        let other = other.reshape(self.0.shape()).ok()?;
+        Some(Box::new(OnDevice(self.0.add(&other).ok()?)))
+    }
+}
+
+/// A piece on a device: as it is, if it is there.
 pub(super) fn tensor(site: &Site, piece: &Shard, device: &Device) -> Result<Tensor> {
+    if let Some(OnDevice(there)) = piece.elsewhere()
+        && there.device().same_device(device)
+    {
+        let made = there.reshape(&*piece.shape);
+        return made.map_err(|e| site.error(e.to_string()));
+    }
     let made = match piece.dtype() {
         DType::F32 => Tensor::from_slice(piece.elements::<f32>(), &*piece.shape, device),
         DType::F64 => Tensor::from_slice(piece.elements::<f64>(), &*piece.shape, device),
@@ -24,21 +50,47 @@ pub(super) fn tensor(site: &Site, piece: &Shard, device: &Device) -> Result<Tens
     made.map_err(|e| site.error(e.to_string()))
 }
 
-/// A tensor as the piece that it stands for.
+/// A tensor as the piece that it stands for, which stays on its device until it is read.
 pub(super) fn piece(site: &Site, tensor: &Tensor) -> Result<Shard> {
-    fn numbers<T: WithDType>(tensor: &Tensor) -> candle_core::Result<Arc<Vec<T>>> {
-        Ok(Arc::new(tensor.flatten_all()?.to_vec1()?))
-    }
-    let made = match tensor.dtype() {
-        candle_core::DType::F32 => numbers(tensor).map(Data::F32),
-        candle_core::DType::F64 => numbers(tensor).map(Data::F64),
-        candle_core::DType::BF16 => numbers(tensor).map(Data::BF16),
-        candle_core::DType::I64 => numbers(tensor).map(Data::I64),
-        other => {
-            let why = format!("{other:?} is no type of shards; cast to F32, F64, BF16 or I64");
-            return Err(site.error(why));
-        }
+    let refused = |e: candle_core::Error| site.error(e.to_string());
+    let Some(dtype) = kind(tensor.dtype()) else {
+        let other = tensor.dtype();
+        let why = format!("{other:?} is no type of shards; cast to F32, F64, BF16 or I64");
+        return Err(site.error(why));
     };
-    let data = made.map_err(|e| site.error(e.to_string()))?;
-    Ok(Shard::new(site.key(), tensor.dims().to_vec(), data))
+    let (key, shape) = (site.key(), tensor.dims().to_vec());
+    if tensor.device().is_cpu() || tensor.elem_count() == 0 {
+        return Ok(Shard::new(key, shape, numbers(tensor).map_err(refused)?));
+    }
+    // row-major, as it is brought
+    let whole = tensor.contiguous().map_err(refused)?;
+    Ok(Shard::away(key, shape, dtype, OnDevice(whole)))
+}
+
+/// The type of shards with the numbers of a tensor, if there is one.
+fn kind(of: candle_core::DType) -> Option<DType> {
+    match of {
+        candle_core::DType::F32 => Some(DType::F32),
+        candle_core::DType::F64 => Some(DType::F64),
+        candle_core::DType::BF16 => Some(DType::BF16),
+        candle_core::DType::I64 => Some(DType::I64),
+        _ => None,
+    }
+}
+
+/// The elements in row-major order.
+fn numbers(tensor: &Tensor) -> candle_core::Result<Data> {
+    fn of<T: WithDType + gpu::Brought>(tensor: &Tensor) -> candle_core::Result<Arc<Vec<T>>> {
+        Ok(Arc::new(match gpu::brought(tensor) {
+            Some(numbers) => numbers?,
+            None => tensor.flatten_all()?.to_vec1()?,
+        }))
+    }
+    match tensor.dtype() {
+        candle_core::DType::F32 => of(tensor).map(Data::F32),
+        candle_core::DType::F64 => of(tensor).map(Data::F64),
+        candle_core::DType::BF16 => of(tensor).map(Data::BF16),
+        candle_core::DType::I64 => of(tensor).map(Data::I64),
+        other => candle_core::bail!("{other:?} is no type of shards"),
+    }
 }

@@ -167,6 +167,12 @@ impl Tape {
         self.apply(Operation::MatMul, &[a, b])
     }
 
+    /// The same tensor for one of its uses: cotangents of this use add up before they meet those of others.
+    pub(crate) fn use_of(&mut self, x: Handle) -> Result<Handle> {
+        let shape = self.shape(x)?.into();
+        self.apply(Operation::Reshape(shape), &[x])
+    }
+
     /// The same numbers in other extents.
     ///
     /// # Errors
@@ -272,6 +278,26 @@ impl Tape {
         match dims.is_empty() {
             true => Ok(x),
             false => self.apply(Operation::Sum(dims.into()), &[x]),
+        }
+    }
+
+    /// x and more terms added up, in the type of x and rounded once: of `bf16`, sums are worked in `f32`. A term has the
+    /// extents of x, or its last ones; its cotangent has its own type.
+    ///
+    /// # Errors
+    /// If extents do not fit.
+    pub fn total(&mut self, x: Handle, more: &[Handle]) -> Result<Handle> {
+        let of = self.shape(x)?.to_vec();
+        for &term in more {
+            let shape = self.shape(term)?;
+            if !of.ends_with(shape) {
+                let why = format!("{of:?} does not end with {shape:?}");
+                return Err(OperatorError::tensor("total", why));
+            }
+        }
+        match more.is_empty() {
+            true => Ok(x),
+            false => self.apply(Operation::Total, &[&[x], more].concat()),
         }
     }
 

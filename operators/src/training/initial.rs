@@ -4,7 +4,8 @@
 //! `(seed, name)` chooses. So a worker makes its own piece and nothing else, and every layout on any
 //! number of workers starts from the same bits.
 
-use advect_engine::{Data, Mesh, Shard, Spec};
+use advect_engine::{DType, Data, Mesh, Shard, Spec};
+use half::bf16;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -27,7 +28,8 @@ pub enum Initial {
 }
 
 impl Initial {
-    /// The piece of `worker`, of the parameter `name` of an `f32` or `f64` tensor.
+    /// The piece of `worker`, of the parameter `name` of an `f32` or `f64` tensor; in `bf16` the numbers of `f32`,
+    /// rounded, and zeros in all other types.
     ///
     /// ```
     /// use advect_engine::{DType, Layout, Mesh, Placement, Spec};
@@ -39,10 +41,19 @@ impl Initial {
     /// let whole = Spec::new([5, 4], DType::F64, Layout::same(&mesh));
     /// let alone = start.piece(7, "w", &whole, &mesh, 0);
     /// assert_eq!(cut.join(&mesh, &pieces)?, *alone.data());
+    /// let half = Spec::new([5, 4], DType::BF16, Layout::same(&mesh));
+    /// let apart = |(a, b): (&f64, &f64)| (a - b).abs() <= a.abs() / 256.0;
+    /// let [a, b] = [alone, start.piece(7, "w", &half, &mesh, 0)].map(|s| s.data().doubles().unwrap());
+    /// assert!(a.iter().zip(&b).all(apart));
     /// # Ok::<(), advect_engine::EngineError>(())
     /// ```
     pub fn piece(&self, seed: u64, name: &str, spec: &Spec, mesh: &Mesh, worker: usize) -> Shard {
-        let numbers = as_real!(spec.dtype, T => self.numbers::<T>(seed, name, spec, mesh, worker));
+        let numbers = match spec.dtype {
+            DType::BF16 => Some(rounded(
+                &self.numbers::<f32>(seed, name, spec, mesh, worker),
+            )),
+            other => as_real!(other, T => self.numbers::<T>(seed, name, spec, mesh, worker)),
+        };
         let shape = spec.local_shape(mesh, worker);
         let zeros = || Data::zeros(spec.dtype, shape.iter().product());
         let data = numbers.unwrap_or_else(zeros);
@@ -70,6 +81,13 @@ impl Initial {
         }
         T::data(numbers)
     }
+}
+
+/// Numbers of single precision in `bf16`.
+fn rounded(numbers: &Data) -> Data {
+    let numbers = numbers.get::<f32>().unwrap_or_default();
+    let rounded = numbers.iter().map(|&x| bf16::from_f32(x));
+    rounded.collect::<Vec<_>>().into()
 }
 
 /// A standard normal number from four words: Box and Muller (1958), the cosine of the pair.

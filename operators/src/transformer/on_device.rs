@@ -6,7 +6,7 @@ use std::sync::Arc;
 use advect_engine::graph::Chain;
 use advect_engine::{DType, Graph, Operator, Result};
 
-use crate::fused::{Fused, OnTape};
+use crate::fused::{Fused, OnTape, fit};
 use crate::local::{Local, device};
 use crate::network::rules::refuse;
 
@@ -38,5 +38,5 @@ pub(super) fn placed(graph: &Graph, name: &str, flows: DType, forms: &Forms) -> 
         let local = Local::new(fused).on(on.clone()).holding(held);
         Ok(Arc::new(if again { local.remade() } else { local }))
     };
-    graph.fused(|name| forms.contains_key(name), make)
+    graph.fused(|name| fit(forms.get(name).cloned()), make)
 }

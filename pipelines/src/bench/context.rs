@@ -1,7 +1,7 @@
 //! Whether a longer context helps: bits a byte of an encyclopedia at three lengths of context and equal numbers of
 //! tokens.
 //!
-//! One Llama of 0.9 M parameters learns at the shortest context. From its weights, three runs go on with as many tokens again, each at
+//! One Llama of 0.9 M parameters learns at the shortest context. From its weights, three runs go on with four fifths as many tokens again, each at
 //! its own length: positions are turned (rotary), so that weights do not know the length. Every step of every run has
 //! the same number of tokens and every run the same schedule; the longest windows are cut over the workers.
 
@@ -40,7 +40,7 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchErr
     let out = Path::new(OUT);
     let (first, more) = match options.quick {
         true => (20, 10),
-        false => (1500, 600),
+        false => (1500, 1200),
     };
     let begin = Arm {
         length: LENGTHS[0],

@@ -11,6 +11,7 @@ mod block;
 mod bubbles;
 mod context;
 mod cost;
+mod device;
 mod evoformer;
 mod figure;
 mod files;
@@ -119,6 +120,11 @@ pub const BENCHES: &[Bench] = &[
         name: "context",
         about: "bits a byte of an encyclopedia at longer contexts and equal numbers of tokens",
         run: context::run,
+    },
+    Bench {
+        name: "device",
+        about: "training steps of GPT blocks on a GPU in bf16, beside PyTorch",
+        run: device::run,
     },
     Bench {
         name: "evoformer",

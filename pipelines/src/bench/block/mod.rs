@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use advect_engine::Shard;
 
 use self::step::Part;
-pub(in crate::bench) use self::step::{SEED, steps};
+pub(in crate::bench) use self::step::{SEED, sources, steps};
 use super::cost::Cost;
 use super::files::Folder;
 use super::{BenchError, Figure, Options, Report, peer};
@@ -130,7 +130,9 @@ fn measure(
     report: &mut Report,
 ) -> std::result::Result<Cost, BenchError> {
     let folder = Folder::new(NAME)?;
-    folder.write(&step::sources(case).map_err(engine)?)?;
+    let numbers = sources(&step::graph(case, 1).map_err(engine)?).into_iter();
+    let numbers = numbers.map(|(name, shard)| (name, shard.into_data()));
+    folder.write(&numbers.collect())?;
     let mut crews = vec![(1, 1), (1, 2)];
     if case.kind == Kind::Block {
         crews.push((2, 1));

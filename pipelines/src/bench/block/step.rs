@@ -10,7 +10,7 @@ use std::time::Instant;
 use advect_engine::fabric::Context;
 use advect_engine::graph::Streams;
 use advect_engine::{
-    Batch, DType, Data, EngineError, Fabric, Graph, Layout, Mesh, Placement, Shard, Spec, relayout,
+    Batch, DType, EngineError, Fabric, Graph, Layout, Mesh, Placement, Shard, Spec, relayout,
     threads,
 };
 use advect_operators::attention::Attention;
@@ -33,7 +33,7 @@ const PART: &str = "ADVECT_BENCH_BLOCK";
 pub(in crate::bench) const SEED: &str = "seed";
 
 /// The graph of a case, on workers that cut the batch.
-fn graph(case: Case, workers: usize) -> Result<Graph> {
+pub(super) fn graph(case: Case, workers: usize) -> Result<Graph> {
     let heads = case.width / HEAD;
     if case.kind == Kind::Attention {
         let mut graph = Graph::new(Mesh::line("data", workers));
@@ -64,9 +64,8 @@ fn graph(case: Case, workers: usize) -> Result<Graph> {
     Ok(gpt.blocks(case.samples, DType::F32, &strategy)?.graph)
 }
 
-/// Numbers of every source, and of the cotangent of the output.
-pub(super) fn sources(case: Case) -> Result<BTreeMap<String, Data>> {
-    let graph = graph(case, 1)?;
+/// Numbers of every source of a graph for one worker, and of the cotangent of its output.
+pub(in crate::bench) fn sources(graph: &Graph) -> BTreeMap<String, Shard> {
     let output = graph.outputs().map(|(_, value)| (SEED, value));
     let tensors = graph.sources().chain(output).map(|(name, value)| {
         // weights as a network starts, and gains around what they start from
@@ -76,10 +75,10 @@ pub(super) fn sources(case: Case) -> Result<BTreeMap<String, Data>> {
             _ => 1.0,
         };
         let spec = graph.spec(value);
-        let piece = Initial::Normal { deviation }.piece(1, name, spec, graph.mesh(), 0);
-        (name.to_owned(), piece.into_data())
+        let start = Initial::Normal { deviation };
+        (name.to_owned(), start.piece(1, name, spec, graph.mesh(), 0))
     });
-    Ok(tensors.collect())
+    tensors.collect()
 }
 
 /// What one process measures.
@@ -268,6 +267,10 @@ fn on_worker(
             input.advance_to(next);
         }
         context.drive(worker, || probe.less_than(&next));
+        // one that is brought from a device comes after all that was begun there
+        let results = results.borrow();
+        let least = results.values().min_by_key(|shard| shard.len());
+        let _ = least.map(|shard| shard.data());
         if step > 0 || count == 0 {
             times.push(begun.elapsed().as_secs_f64() * 1e3);
         }
