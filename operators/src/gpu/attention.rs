@@ -1,6 +1,6 @@
 //! Attention without scores of all pairs.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 
 use super::launch::{Arg, Code, Extent, empty, launch, rows, takes};
 use crate::local::Kernel;
@@ -108,28 +108,35 @@ impl Kernel for Attention {
         takes(inputs) && inputs[1].dtype() == DType::BF16 && HEADS.contains(&wide)
     }
 
-    fn value(&self, inputs: &[&Tensor]) -> Result<Tensor> {
-        let [y, _] = self.forward(&Parts::of(inputs)?)?;
-        Ok(y)
+    fn value(&self, inputs: &[&Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
+        let [y, logs] = self.forward(&Parts::of(inputs)?)?;
+        // the product that follows keeps y, too
+        Ok((y.clone(), vec![y, logs]))
     }
 
-    fn cotangents(&self, inputs: &[&Tensor], back: &Tensor) -> Result<Vec<Tensor>> {
+    fn cotangents(
+        &self,
+        inputs: &[&Tensor],
+        kept: &[Tensor],
+        back: &Tensor,
+    ) -> Result<Vec<Tensor>> {
+        let [y, logs] = kept else {
+            bail!("attention has kept {} tensors", kept.len());
+        };
         let (of, back) = (Parts::of(inputs)?, rows(back)?);
-        // made again, so that the tape keeps q, k and v alone
-        let [y, logs] = self.forward(&of)?;
         let along = of.by_query(DType::F32)?;
         let extent = Extent {
             grid: [(of.b * of.n * of.g * of.r).div_ceil(8), 1, 1],
             block: [256, 1],
             shared: 0,
         };
-        let tensors = [&y, &back, &along].map(Arg::Tensor);
+        let tensors = [y, &back, &along].map(Arg::Tensor);
         let numbers = [of.b, of.n, of.g * of.r].map(Arg::Int);
         let args = [&tensors[..], &numbers].concat();
         launch(of.code(), "attention_delta", extent, &args)?;
         let [to_q, to_kv] = [&of.q, &of.kv].map(|x| empty(x.shape(), DType::BF16, x.device()));
         let (to_q, to_kv) = (to_q?, to_kv?);
-        let given = [&of.q, &of.kv, &logs, &back, &along].map(Arg::Tensor);
+        let given = [&of.q, &of.kv, logs, &back, &along].map(Arg::Tensor);
         let told = self.told(&of);
         let shared = if of.narrow() { 1024 } else { 768 } * of.d;
         let args = [&given[..], &[Arg::Tensor(&to_q)], &told].concat();

@@ -120,14 +120,14 @@ impl Kernel for Ended {
         takes(inputs) && inputs[1..].iter().all(|b| beside(inputs[0], b))
     }
 
-    fn value(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+    fn value(&self, inputs: &[&Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
         let (u, b) = (rows(inputs[0])?, inputs.get(1).copied());
         let y = empty(u.shape(), DType::BF16, u.device())?;
         forward(&u, b, &y, extents(&u, b), self.0 as usize)?;
-        Ok(y)
+        Ok((y, Vec::new()))
     }
 
-    fn cotangents(&self, inputs: &[&Tensor], back: &Tensor) -> Result<Vec<Tensor>> {
+    fn cotangents(&self, inputs: &[&Tensor], _: &[Tensor], back: &Tensor) -> Result<Vec<Tensor>> {
         let (u, b) = (rows(inputs[0])?, inputs.get(1).copied());
         let (back, [n, m]) = (rows(back)?, extents(&u, b));
         let du = empty(u.shape(), DType::BF16, u.device())?;
@@ -169,7 +169,7 @@ impl Kernel for Gated {
         takes(inputs) && alike
     }
 
-    fn value(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+    fn value(&self, inputs: &[&Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
         let (a, b) = (rows(inputs[0])?, rows(inputs[1])?);
         let y = empty(a.shape(), DType::BF16, a.device())?;
         let count = a.elem_count();
@@ -181,10 +181,10 @@ impl Kernel for Gated {
             Arg::Int(self.0 as usize),
         ];
         launch(CODE, "ended_gated", Gated::extent(count), &args)?;
-        Ok(y)
+        Ok((y, Vec::new()))
     }
 
-    fn cotangents(&self, inputs: &[&Tensor], back: &Tensor) -> Result<Vec<Tensor>> {
+    fn cotangents(&self, inputs: &[&Tensor], _: &[Tensor], back: &Tensor) -> Result<Vec<Tensor>> {
         let (a, b, back) = (rows(inputs[0])?, rows(inputs[1])?, rows(back)?);
         let made = || empty(a.shape(), DType::BF16, a.device());
         let (da, db) = (made()?, made()?);

@@ -47,7 +47,7 @@ impl Kernel for Norm {
         takes(inputs) && h <= WIDEST && told.iter().all(plain)
     }
 
-    fn value(&self, inputs: &[&Tensor]) -> Result<Tensor> {
+    fn value(&self, inputs: &[&Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
         let (x, gain, shift, [n, h]) = Norm::parts(inputs)?;
         let y = empty(x.shape(), DType::BF16, x.device())?;
         let across = Norm::across(h);
@@ -68,10 +68,10 @@ impl Kernel for Norm {
             Arg::Int(self.rms.into()),
         ];
         launch(CODE, "norm_forward", extent, &args)?;
-        Ok(y)
+        Ok((y, Vec::new()))
     }
 
-    fn cotangents(&self, inputs: &[&Tensor], back: &Tensor) -> Result<Vec<Tensor>> {
+    fn cotangents(&self, inputs: &[&Tensor], _: &[Tensor], back: &Tensor) -> Result<Vec<Tensor>> {
         let (x, gain, shift, [n, h]) = Norm::parts(inputs)?;
         let (back, device) = (rows(back)?, x.device());
         let dx = empty(x.shape(), DType::BF16, device)?;

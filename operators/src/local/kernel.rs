@@ -15,17 +15,18 @@ pub(crate) trait Kernel: Debug {
     /// Whether it takes tensors of these shapes and types on their device.
     fn takes(&self, inputs: &[&Tensor]) -> bool;
 
-    /// The value.
+    /// The value, and what the cotangents need beside it and the inputs: little, or what the tape keeps anyway.
     ///
     /// # Errors
     /// If the device refuses.
-    fn value(&self, inputs: &[&Tensor]) -> Result<Tensor>;
+    fn value(&self, inputs: &[&Tensor]) -> Result<(Tensor, Vec<Tensor>)>;
 
-    /// The cotangents of all inputs from that of the value.
+    /// The cotangents of all inputs from that of the value, with what was kept.
     ///
     /// # Errors
     /// If the device refuses.
-    fn cotangents(&self, inputs: &[&Tensor], back: &Tensor) -> Result<Vec<Tensor>>;
+    fn cotangents(&self, inputs: &[&Tensor], kept: &[Tensor], back: &Tensor)
+    -> Result<Vec<Tensor>>;
 }
 
 impl Tape {
@@ -45,9 +46,9 @@ impl Tape {
         let Some(kernel) = kernel.filter(|kernel| kernel.takes(&given)) else {
             return self.remake(inputs, make);
         };
-        let value = kernel.value(&given)?;
+        let (value, kept) = kernel.value(&given)?;
         let depends = given.iter().map(|x| x.dtype().is_float()).collect();
-        let segment = Segment::by(kernel, make, depends);
+        let segment = Segment::by((kernel, kept), make, depends);
         Ok(self.segment(segment, inputs, vec![value]))
     }
 }

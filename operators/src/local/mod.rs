@@ -50,5 +50,6 @@ pub(crate) use kernel::Kernel;
 pub use layouts::{Cut, RowLayouts};
 pub(crate) use operation::wide;
 pub use operator::{Function, Local};
+pub use shards::placed;
 pub use sweep::Ready;
 pub use tape::{Handle, Tape};

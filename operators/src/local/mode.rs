@@ -98,10 +98,10 @@ impl Mode for Released {
         cotangents: &[Option<Tensor>],
         wanted: Vec<(usize, Option<Tensor>)>,
     ) -> Result<Vec<Tensor>> {
-        if let (Some(kernel), [Some(back)]) = (segment.kernel(), cotangents) {
+        if let (Some((kernel, kept)), [Some(back)]) = (segment.kernel(), cotangents) {
             let given = inputs.iter().map(|h| tape.value(*h));
             let given = given.collect::<Result<Vec<_>>>()?;
-            let made = kernel.cotangents(&given, back)?;
+            let made = kernel.cotangents(&given, kept, back)?;
             let wanted = wanted.into_iter().map(|(input, sum)| match sum {
                 Some(sum) => Ok(sum.add(&made[input])?),
                 None => Ok(made[input].clone()),

@@ -19,8 +19,8 @@ type Make = dyn Fn(&mut Tape, &[Handle]) -> Result<Vec<Handle>>;
 /// A function whose values are not kept.
 pub(super) struct Segment {
     make: Box<Make>,
-    /// What takes its place, except where derivatives are recorded.
-    kernel: Option<Rc<dyn Kernel>>,
+    /// What takes its place, except where derivatives are recorded, and what that keeps.
+    kernel: Option<(Rc<dyn Kernel>, Vec<Tensor>)>,
     /// By result and input, whether there is a path.
     depends: Vec<Vec<bool>>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Again {
 impl Segment {
     /// A function of one result that a kernel has the value and the cotangents of.
     pub(super) fn by(
-        kernel: Rc<dyn Kernel>,
+        kernel: (Rc<dyn Kernel>, Vec<Tensor>),
         make: impl Fn(&mut Tape, &[Handle]) -> Result<Vec<Handle>> + 'static,
         depends: Vec<bool>,
     ) -> Self {
@@ -54,8 +54,9 @@ impl Segment {
         }
     }
 
-    pub(super) fn kernel(&self) -> Option<&dyn Kernel> {
-        self.kernel.as_deref()
+    pub(super) fn kernel(&self) -> Option<(&dyn Kernel, &[Tensor])> {
+        let (kernel, kept) = self.kernel.as_ref()?;
+        Some((&**kernel, kept))
     }
 
     /// Number of results.

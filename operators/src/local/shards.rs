@@ -9,6 +9,7 @@ use advect_engine::{DType, Data, Result, Shard};
 use candle_core::{Device, Tensor, WithDType};
 use half::bf16;
 
+use crate::OperatorError;
 use crate::gpu;
 
 /// The type of the numbers there, if tensors of candle have it.
@@ -32,6 +33,19 @@ impl Elsewhere for OnDevice {
     }
 }
 
+/// A piece whose contents are on a device, where operators on it find them.
+///
+/// # Errors
+/// [`OperatorError::Tensor`] if tensors there have no such type, or the device refuses.
+pub fn placed(piece: &Shard, device: &Device) -> std::result::Result<Shard, OperatorError> {
+    let there = made(piece, device).map_err(|e| OperatorError::tensor("placed", e.to_string()))?;
+    let (key, shape) = (piece.key, piece.shape.clone());
+    Ok(match device.is_cpu() {
+        true => piece.clone(),
+        false => Shard::away(key, shape, piece.dtype(), OnDevice(there)),
+    })
+}
+
 /// A piece on a device: as it is, if it is there.
 pub(super) fn tensor(site: &Site, piece: &Shard, device: &Device) -> Result<Tensor> {
     if let Some(OnDevice(there)) = piece.elsewhere()
@@ -40,14 +54,18 @@ pub(super) fn tensor(site: &Site, piece: &Shard, device: &Device) -> Result<Tens
         let made = there.reshape(&*piece.shape);
         return made.map_err(|e| site.error(e.to_string()));
     }
-    let made = match piece.dtype() {
-        DType::F32 => Tensor::from_slice(piece.elements::<f32>(), &*piece.shape, device),
-        DType::F64 => Tensor::from_slice(piece.elements::<f64>(), &*piece.shape, device),
-        DType::BF16 => Tensor::from_slice(piece.elements::<bf16>(), &*piece.shape, device),
-        DType::I64 => Tensor::from_slice(piece.elements::<i64>(), &*piece.shape, device),
-        other => return Err(site.error(format!("{other:?} is no type of tensors of candle"))),
-    };
-    made.map_err(|e| site.error(e.to_string()))
+    made(piece, device).map_err(|e| site.error(e.to_string()))
+}
+
+fn made(piece: &Shard, device: &Device) -> candle_core::Result<Tensor> {
+    let shape = &*piece.shape;
+    match piece.dtype() {
+        DType::F32 => Tensor::from_slice(piece.elements::<f32>(), shape, device),
+        DType::F64 => Tensor::from_slice(piece.elements::<f64>(), shape, device),
+        DType::BF16 => Tensor::from_slice(piece.elements::<bf16>(), shape, device),
+        DType::I64 => Tensor::from_slice(piece.elements::<i64>(), shape, device),
+        other => candle_core::bail!("{other:?} is no type of tensors of candle"),
+    }
 }
 
 /// A tensor as the piece that it stands for, which stays on its device until it is read.

@@ -6,7 +6,10 @@
 //! own kernels, eager, with all parameters in `bf16` (the fastest that it has), and with single precision cast where it
 //! is used (what we do).
 
+use std::collections::BTreeMap;
+
 use advect_engine::{DType, Data, Graph};
+use advect_operators::local;
 use advect_operators::transformer::{Activation, Gpt, Role, Strategy, Style};
 
 use super::block::{sources, steps};
@@ -158,8 +161,17 @@ fn measure(
         .iter()
         .map(|(name, piece)| (name.clone(), single(piece.data())));
     folder.write(&flat.collect())?;
-    let pieces = pieces.into_iter().map(|(name, piece)| (name, vec![piece]));
-    let (ours, results) = steps(&graph, pieces.collect(), count).map_err(failed)?;
+    // what flows is on the device, as it is for PyTorch
+    let on = local::device(device).map_err(|e| BenchError::failed(NAME, e))?;
+    let mut placed = BTreeMap::new();
+    for (name, piece) in pieces {
+        let piece = match piece.dtype() {
+            DType::BF16 => local::placed(&piece, &on).map_err(|e| BenchError::failed(NAME, e))?,
+            _ => piece,
+        };
+        placed.insert(name, vec![piece]);
+    }
+    let (ours, results) = steps(&graph, placed, count).map_err(failed)?;
     let ours = median(&ours);
     for (name, shard) in results {
         files::write_ours(NAME, folder.path(), &name, &single(shard.data()))?;
