@@ -254,7 +254,10 @@ impl fmt::Display for Spec {
 
 #[cfg(test)]
 mod tests {
+    use std::any::Any;
+
     use super::*;
+    use crate::shard::Elsewhere;
 
     /// A sum takes the memory of the part that nobody else reads, whichever it is, and leaves the other as it was.
     #[test]
@@ -274,5 +277,34 @@ mod tests {
             assert_eq!(sum.data().get(), Some(&[1.5, 0.0][..]));
             assert_eq!(read.get(), Some(&[1.0, 2.0][..]));
         }
+    }
+
+    /// Numbers that are elsewhere.
+    struct There(Vec<f64>);
+
+    impl Elsewhere for There {
+        fn bring(&self) -> Data {
+            self.0.clone().into()
+        }
+
+        fn plus(&self, other: &dyn Any) -> Option<Box<dyn Elsewhere>> {
+            let There(other) = other.downcast_ref()?;
+            let sums = self.0.iter().zip(other).map(|(a, b)| a + b);
+            Some(Box::new(There(sums.collect())))
+        }
+    }
+
+    /// A sum of what is on one device is there, too; beside what is here, it is here.
+    #[test]
+    fn sums_on_a_device_stay_there() {
+        let spec = Spec::new([2], DType::F64, Layout::new([]));
+        let there = || Shard::away(7, vec![2], DType::F64, There(vec![0.5, -2.0]));
+        let here = Shard::new(7, vec![2], vec![1.0, 2.0].into());
+        let sum = spec.add(there(), there());
+        assert!(sum.elsewhere::<There>().is_some());
+        assert_eq!(sum.elements::<f64>(), [1.0, -4.0]);
+        let sum = spec.add(there(), here);
+        assert!(sum.elsewhere::<There>().is_none());
+        assert_eq!(sum.elements::<f64>(), [1.5, 0.0]);
     }
 }

@@ -6,6 +6,7 @@
 //! `Partial → Same` is reduce-scatter and then all-gather, through `Split`.
 
 mod flow;
+mod fold;
 mod plan;
 mod step;
 
