@@ -1,9 +1,11 @@
 //! Whether a longer context helps: bits a byte of an encyclopedia at three lengths of context and equal numbers of
 //! tokens.
 //!
-//! One Llama of 0.9 M parameters learns at the shortest context. From its weights, three runs go on with four fifths as many tokens again, each at
-//! its own length: positions are turned (rotary), so that weights do not know the length. Every step of every run has
-//! the same number of tokens and every run the same schedule; the longest windows are cut over the workers.
+//! One Llama of 0.9 M parameters learns at the shortest context, where a step is cheap, and then at the longest, whose
+//! angles it has to learn. From those weights three runs go on, each at its own length: what they differ in is the
+//! length of their windows alone. Positions are turned (rotary), so that weights do not know the length. Every step of
+//! every run has the same number of tokens and the three the same schedule; the longest windows are cut over the
+//! workers.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,10 +16,12 @@ use super::{BenchError, Figure, Options, Report, peer};
 use crate::plot::{Diagram, Mark};
 
 const NAME: &str = "context";
-/// Positions of a window, and the base of the angles that they are turned by: those of the first run and of the
-/// three that go on. Sixteen times the length has 16^(d / (d − 2)) times the base with heads of d = 32, so that the
-/// slowest angles are those that were learned (NTK-aware scaling; Rozière et al. 2023, *Code Llama*, do so, too).
-const LENGTHS: [(usize, f64); 3] = [(256, 1e4), (1024, 1e4), (4096, 192e3)];
+/// Positions of a window.
+const LENGTHS: [usize; 3] = [256, 1024, 4096];
+/// The base of the angles that positions are turned by, at first and from then on. Sixteen times the length has
+/// 16^(d / (d − 2)) times the base with heads of d = 32, so that the slowest angles are those that were learned
+/// (NTK-aware scaling; Rozière et al. 2023, *Code Llama*, do so, too).
+const BASES: [f64; 2] = [1e4, 192e3];
 /// Tokens of a step.
 const TOKENS: usize = 8192;
 /// Tokens that are validated.
@@ -38,38 +42,49 @@ struct Line {
 /// If a run fails: without the data sets, above all.
 pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchError> {
     let out = Path::new(OUT);
-    let (first, more) = match options.quick {
-        true => (20, 10),
-        false => (1500, 1200),
+    let [short, long, more] = match options.quick {
+        true => [20, 10, 10],
+        false => [1500, 1200, 300],
     };
     let begin = Arm {
-        length: LENGTHS[0],
-        steps: first,
+        context: LENGTHS[0],
+        base: BASES[0],
+        steps: short,
         rate: 2e-3,
         weights: None,
         out: out.join("begin"),
     };
     begin.learn(options)?;
+    let longer = Arm {
+        context: LENGTHS[2],
+        base: BASES[1],
+        steps: long,
+        rate: 1e-3,
+        weights: Some(turned(&begin.out.join("model"), BASES[1])?),
+        out: out.join("longer"),
+    };
+    longer.learn(options)?;
+    let weights = longer.out.join("model/model.safetensors");
     let mut diagram = Diagram::new(
         "language: longer contexts at equal numbers of tokens",
-        "millions of tokens after the first run",
+        "millions of tokens after what they share",
         "validation, bits a byte",
     );
     let mut tests = Vec::new();
     let mut shortest = None;
-    for length in LENGTHS {
-        let (context, _) = length;
+    for context in LENGTHS {
         let arm = Arm {
-            length,
+            context,
+            base: BASES[1],
             steps: more,
-            rate: 1e-3,
-            weights: Some(turned(&begin.out.join("model"), length)?),
+            rate: 5e-4,
+            weights: Some(weights.clone()),
             out: out.join(context.to_string()),
         };
         let lines = arm.learn(options)?;
         let test = lines.iter().find(|line| line.what == "test");
         let test = test.ok_or_else(|| BenchError::failed(NAME, "a run has no test"))?;
-        let tokens = (first + more) as usize * TOKENS;
+        let tokens = (short + long + more) as usize * TOKENS;
         let case = format!("context {context}, {:.1} M tokens", tokens as f64 / 1e6);
         let figure = Figure::new(NAME, case, test.bits, "bits/byte");
         report.give(figure.beside(*shortest.get_or_insert(test.bits)));
@@ -84,10 +99,10 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), BenchErr
     drawn.map_err(|e| BenchError::failed(NAME, e))
 }
 
-/// The weights in `model` as they are for a length and a base: a copy that says so.
-fn turned(model: &Path, (context, base): (usize, f64)) -> Result<PathBuf, BenchError> {
+/// The weights in `model` as they are for another base: a copy that says so.
+fn turned(model: &Path, base: f64) -> Result<PathBuf, BenchError> {
     let failed = |e: std::io::Error| BenchError::failed(NAME, format!("{}: {e}", model.display()));
-    let copy = model.with_file_name(format!("model-{context}"));
+    let copy = model.with_file_name("model-turned");
     let text = std::fs::read_to_string(model.join("config.json")).map_err(failed)?;
     let mut config: serde_json::Value =
         serde_json::from_str(&text).map_err(|e| BenchError::failed(NAME, e))?;
@@ -101,7 +116,8 @@ fn turned(model: &Path, (context, base): (usize, f64)) -> Result<PathBuf, BenchE
 
 /// One run.
 struct Arm {
-    length: (usize, f64),
+    context: usize,
+    base: f64,
     steps: u64,
     rate: f64,
     weights: Option<PathBuf>,
@@ -111,7 +127,7 @@ struct Arm {
 impl Arm {
     /// What is measured in a run of its own process, with all results in its directory.
     fn learn(&self, options: &Options) -> Result<Vec<Line>, BenchError> {
-        let (context, base) = self.length;
+        let Arm { context, base, .. } = *self;
         let samples = TOKENS / context;
         // one window is cut, more are given out
         let (mesh, own) = match samples {
@@ -155,7 +171,7 @@ impl Arm {
         }
         let run = || format!("the run with {context} positions");
         let failed = |why: String| BenchError::failed(NAME, format!("{}: {why}", run()));
-        peer::finish(command, 6 * options.patience).map_err(failed)?;
+        peer::finish(command, 12 * options.patience).map_err(failed)?;
         let path = self.out.join("metrics.jsonl");
         let text = std::fs::read_to_string(&path);
         let text = text.map_err(|e| failed(format!("{}: {e}", path.display())))?;
