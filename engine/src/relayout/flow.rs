@@ -53,15 +53,12 @@ fn take_step<'s, T: Timestamp>(
             input.for_each(|cap, batch| {
                 let mut session = output.session(&cap);
                 for shard in batch.shards.drain(..) {
-                    if cutter.stays() {
-                        session.give(shard.addressed(worker, worker));
-                        continue;
-                    }
                     for (to, part) in cutter.cut(&shard) {
                         if to != worker {
-                            bytes += part.bytes().len();
+                            bytes += part.len() * part.dtype().size();
                         }
-                        session.give(Shard::of_view(shard.key, part).addressed(worker, to));
+                        let part = Shard::of_payload(shard.key, vec![part.len()], part);
+                        session.give(part.addressed(worker, to));
                     }
                 }
             });
@@ -89,12 +86,9 @@ fn take_step<'s, T: Timestamp>(
                 .map(|(at, _)| at.clone())
                 .collect();
             for at in done {
-                if let Some((cap, mut parts)) = open.remove(&at) {
-                    let payload = match step.stays() {
-                        true => parts.swap_remove(0).1,
-                        false => Payload::here(step.assemble(parts)),
-                    };
-                    let whole = Shard::of_payload(at.1, step.shape_out().to_vec(), payload);
+                if let Some((cap, parts)) = open.remove(&at) {
+                    let shape = step.shape_out().to_vec();
+                    let whole = Shard::of_payload(at.1, shape, step.assemble(parts));
                     output.session(&cap).give(whole.addressed(worker, worker));
                 }
             }

@@ -149,12 +149,12 @@ impl Relayout {
             let mut mail: Vec<Vec<(usize, Payload)>> = vec![Vec::new(); workers];
             for (worker, step) in steps.iter().enumerate() {
                 for (to, part) in step.cut(&now[worker]) {
-                    mail[to].push((worker, Payload::Here(part)));
+                    mail[to].push((worker, part));
                 }
             }
             for (worker, (step, parts)) in steps.iter().zip(mail).enumerate() {
-                let data = step.assemble(parts);
-                now[worker] = Shard::new(now[worker].key, step.shape_out().to_vec(), data);
+                let (key, shape) = (now[worker].key, step.shape_out().to_vec());
+                now[worker] = Shard::of_payload(key, shape, step.assemble(parts));
             }
         }
         Ok(now)

@@ -95,11 +95,6 @@ impl Step {
         &self.shape_out
     }
 
-    /// Whether the piece of this worker goes through as it is, wherever its contents are.
-    pub(crate) fn stays(&self) -> bool {
-        self.stays
-    }
-
     /// Number of parts to expect, this worker's own included.
     pub(crate) fn parts(&self) -> usize {
         self.receives.len()
@@ -118,24 +113,36 @@ impl Step {
         others.flat_map(|(_, b)| b).map(volume).sum::<usize>() * self.dtype.size()
     }
 
-    /// Cuts the local piece into parts, one per receiver.
-    pub(crate) fn cut(&self, piece: &Shard) -> Vec<(usize, View)> {
+    /// Cuts the local piece into parts, one per receiver. A piece that stays is its own part, wherever its contents
+    /// are.
+    pub(crate) fn cut(&self, piece: &Shard) -> Vec<(usize, Payload)> {
+        if self.stays {
+            return vec![(self.worker, piece.clone().into_payload())];
+        }
         let view = piece.view();
+        let part = |blocks: &[Block]| match blocks {
+            [] => view.run(0..0),
+            [only] => match single_run(&self.shape_in, only, |r| r.0) {
+                Some((start, len)) => view.run(start..start + len),
+                None => gather(view, &self.shape_in, blocks),
+            },
+            _ => gather(view, &self.shape_in, blocks),
+        };
         let sends = self.sends.iter();
         sends
-            .map(|(to, blocks)| match blocks.as_slice() {
-                [] => (*to, view.run(0..0)),
-                [only] => match single_run(&self.shape_in, only, |r| r.0) {
-                    Some((start, len)) => (*to, view.run(start..start + len)),
-                    None => (*to, gather(view, &self.shape_in, blocks)),
-                },
-                _ => (*to, gather(view, &self.shape_in, blocks)),
-            })
+            .map(|(to, blocks)| (*to, Payload::Here(part(blocks))))
             .collect()
     }
 
     /// Puts the parts together, in the order of their senders whatever order they came in.
-    pub(crate) fn assemble(&self, mut parts: Vec<(usize, Payload)>) -> Data {
+    pub(crate) fn assemble(&self, mut parts: Vec<(usize, Payload)>) -> Payload {
+        match self.stays {
+            true => parts.swap_remove(0).1,
+            false => Payload::here(self.assembled(parts)),
+        }
+    }
+
+    fn assembled(&self, mut parts: Vec<(usize, Payload)>) -> Data {
         parts.sort_by_key(|(from, _)| *from);
         for ((from, _), (expected, _)) in parts.iter().zip(&self.receives) {
             assert_eq!(

@@ -121,7 +121,7 @@ impl Data {
 
     /// Shortens the tensor to `len` elements, keeping its memory; copies first if it is shared.
     pub(crate) fn truncate(&mut self, len: usize) {
-        with_vec!(self, v => Arc::make_mut(v).truncate(len));
+        with_vec!(self, v => own(v).truncate(len));
     }
 
     /// Bytes that the memory of this tensor has room for.
@@ -163,7 +163,7 @@ impl Data {
 
     /// The elements as writable bytes; copies first if they are shared.
     pub fn as_bytes_mut(&mut self) -> &mut [u8] {
-        with_vec!(self, v => bytemuck::cast_slice_mut(Arc::make_mut(v).as_mut_slice()))
+        with_vec!(self, v => bytemuck::cast_slice_mut(own(v).as_mut_slice()))
     }
 
     /// The elements in double precision, if they are floating-point.
@@ -186,6 +186,16 @@ impl Data {
     pub fn get_mut<E: Element>(&mut self) -> Option<&mut Vec<E>> {
         E::vec_mut(self)
     }
+}
+
+/// The elements for writing: those of a copy, in memory that was used before, if others hold them, too.
+fn own<E: Element>(elements: &mut Arc<Vec<E>>) -> &mut Vec<E> {
+    if Arc::strong_count(elements) > 1 {
+        let mut copy = buffer(elements.len());
+        copy.copy_from_slice(elements);
+        *elements = Arc::new(copy);
+    }
+    Arc::make_mut(elements)
 }
 
 /// A vector of `len` elements whose values mean nothing: the caller writes all of them. The memory is that
@@ -217,14 +227,7 @@ macro_rules! element {
             }
             fn vec_mut(data: &mut Data) -> Option<&mut Vec<Self>> {
                 match data {
-                    Data::$variant(v) => {
-                        if Arc::strong_count(v) > 1 {
-                            let mut own = buffer::<$type>(v.len());
-                            own.copy_from_slice(v);
-                            *v = Arc::new(own);
-                        }
-                        Some(Arc::make_mut(v))
-                    }
+                    Data::$variant(v) => Some(own(v)),
                     _ => None,
                 }
             }

@@ -62,11 +62,6 @@ impl Shard {
         self
     }
 
-    /// A shard that is a run of other contents, without a copy.
-    pub(crate) fn of_view(key: u64, view: View) -> Self {
-        Self::of_payload(key, vec![view.len()], Payload::Here(view))
-    }
-
     /// A shard whose contents are on the bulk lane.
     pub(crate) fn coming(
         key: u64,
@@ -91,7 +86,7 @@ impl Shard {
         of.downcast_ref()
     }
 
-    /// A shard of a payload.
+    /// A shard of contents wherever they are.
     pub(crate) fn of_payload(key: u64, shape: Vec<usize>, payload: Payload) -> Self {
         Shard {
             key,

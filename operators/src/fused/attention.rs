@@ -29,29 +29,16 @@ impl OnTape for Attention {
             causal: self.causal,
             first,
         };
-        let make = move |tape: &mut Tape, inputs: &[Handle]| {
-            blocks(attention, &positions, tape, inputs, Some(QUERIES))
+        let kernel = kernel(known).filter(|_| follow && !self.bounded);
+        let Some(kernel) = tape.taken(inputs, kernel)? else {
+            return blocks(attention, &positions, tape, inputs, Some(QUERIES));
         };
-        match follow && !self.bounded {
-            true => whole(tape, inputs, known, make),
-            false => make(tape, inputs),
-        }
-    }
-}
-
-/// All of it by a kernel, if there is one that takes it.
-fn whole(
-    tape: &mut Tape,
-    inputs: &[Handle],
-    known: Known,
-    make: impl Fn(&mut Tape, &[Handle]) -> Result<Handle> + 'static,
-) -> Result<Handle> {
-    let given = inputs.iter().map(|h| tape.value(*h));
-    let given = given.collect::<Result<Vec<_>>>()?;
-    match kernel(known).is_some_and(|kernel| kernel.takes(&given)) {
-        true => remade(tape, inputs, Some(known), make),
-        // blocks are segments themselves
-        false => make(tape, inputs),
+        let made = tape.remake_by(inputs, kernel, move |tape, inputs| {
+            let y = blocks(attention, &positions, tape, inputs, Some(QUERIES))?;
+            Ok(vec![y])
+        })?;
+        let [y] = exactly("attention", &made)?;
+        Ok(y)
     }
 }
 

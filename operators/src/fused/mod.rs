@@ -104,10 +104,11 @@ fn remade(
     known: Option<Known>,
     make: impl Fn(&mut Tape, &[Handle]) -> Result<Handle> + 'static,
 ) -> Result<Handle> {
-    let by = known.and_then(kernel);
-    let made = tape.remake_by(inputs, by, move |tape, inputs| {
-        Ok(vec![make(tape, inputs)?])
-    })?;
+    let make = move |tape: &mut Tape, inputs: &[Handle]| Ok(vec![make(tape, inputs)?]);
+    let made = match tape.taken(inputs, known.and_then(kernel))? {
+        Some(kernel) => tape.remake_by(inputs, kernel, make)?,
+        None => tape.remake(inputs, make)?,
+    };
     let [only] = exactly("remake", &made)?;
     Ok(only)
 }

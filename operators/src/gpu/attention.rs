@@ -68,8 +68,10 @@ impl Parts {
         }
     }
 
-    fn by_query(&self, dtype: DType) -> Result<Tensor> {
-        empty((self.b, self.g * self.r, self.n), dtype, self.q.device())
+    /// A number for each query of each head.
+    fn by_query(&self) -> Result<Tensor> {
+        let shape = (self.b, self.g * self.r, self.n);
+        empty(shape, DType::F32, self.q.device())
     }
 }
 
@@ -85,21 +87,6 @@ impl Attention {
             Arg::Int(self.first),
         ]
     }
-
-    /// The output, and the logarithm of the sum of weights of each query.
-    fn forward(&self, of: &Parts) -> Result<[Tensor; 2]> {
-        let y = empty(of.q.shape(), DType::BF16, of.q.device())?;
-        let logs = of.by_query(DType::F32)?;
-        let tensors = [&of.q, &of.kv, &y, &logs].map(Arg::Tensor);
-        let args = [&tensors[..], &self.told(of)].concat();
-        launch(
-            of.code(),
-            "attention_forward",
-            of.queries(768 * of.d),
-            &args,
-        )?;
-        Ok([y, logs])
-    }
 }
 
 impl Kernel for Attention {
@@ -109,7 +96,14 @@ impl Kernel for Attention {
     }
 
     fn value(&self, inputs: &[&Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
-        let [y, logs] = self.forward(&Parts::of(inputs)?)?;
+        let of = Parts::of(inputs)?;
+        let y = empty(of.q.shape(), DType::BF16, of.q.device())?;
+        // of each query the logarithm of the sum of its weights
+        let logs = of.by_query()?;
+        let tensors = [&of.q, &of.kv, &y, &logs].map(Arg::Tensor);
+        let args = [&tensors[..], &self.told(&of)].concat();
+        let extent = of.queries(768 * of.d);
+        launch(of.code(), "attention_forward", extent, &args)?;
         // the product that follows keeps y, too
         Ok((y.clone(), vec![y, logs]))
     }
@@ -124,7 +118,7 @@ impl Kernel for Attention {
             bail!("attention has kept {} tensors", kept.len());
         };
         let (of, back) = (Parts::of(inputs)?, rows(back)?);
-        let along = of.by_query(DType::F32)?;
+        let along = of.by_query()?;
         let extent = Extent {
             grid: [(of.b * of.n * of.g * of.r).div_ceil(8), 1, 1],
             block: [256, 1],

@@ -99,9 +99,7 @@ impl Mode for Released {
         wanted: Vec<(usize, Option<Tensor>)>,
     ) -> Result<Vec<Tensor>> {
         if let (Some((kernel, kept)), [Some(back)]) = (segment.kernel(), cotangents) {
-            let given = inputs.iter().map(|h| tape.value(*h));
-            let given = given.collect::<Result<Vec<_>>>()?;
-            let made = kernel.cotangents(&given, kept, back)?;
+            let made = kernel.cotangents(&tape.values(inputs)?, kept, back)?;
             let wanted = wanted.into_iter().map(|(input, sum)| match sum {
                 Some(sum) => Ok(sum.add(&made[input])?),
                 None => Ok(made[input].clone()),

@@ -76,6 +76,11 @@ impl Tape {
         })
     }
 
+    /// The values of nodes.
+    pub(super) fn values(&self, of: &[Handle]) -> Result<Vec<&Tensor>, OperatorError> {
+        of.iter().map(|h| self.value(*h)).collect()
+    }
+
     /// Extents of a value, outermost first.
     ///
     /// # Errors
@@ -162,10 +167,7 @@ impl Tape {
         inputs: &[Handle],
     ) -> Result<Handle, OperatorError> {
         let value = {
-            let of: Vec<&Tensor> = inputs
-                .iter()
-                .map(|&h| self.value(h))
-                .collect::<Result<_, _>>()?;
+            let of = self.values(inputs)?;
             operation
                 .compute(&of)
                 .map_err(|e| OperatorError::tensor(operation.name(), e.to_string()))?

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use advect_engine::{DType, Data, Graph};
 use advect_operators::local;
-use advect_operators::transformer::{Activation, Gpt, Role, Strategy, Style};
+use advect_operators::transformer::{Role, Strategy};
 
-use super::block::{sources, steps};
+use super::block::{gpt, sources, steps};
 use super::files::{self, Folder};
 use super::{BenchError, Figure, Options, Report, median, peer};
 
@@ -82,19 +82,7 @@ const QUICK: Case = Case {
 
 impl Case {
     fn graph(self, device: &str) -> advect_engine::Result<Graph> {
-        let heads = self.width / self.head;
-        let gpt = Gpt {
-            vocabulary: 1,
-            context: self.positions,
-            layers: self.layers,
-            width: self.width,
-            heads,
-            groups: heads,
-            head: self.head,
-            hidden: 4 * self.width,
-            activation: Activation::Gelu,
-            style: Style::GPT2,
-        };
+        let gpt = gpt(self.layers, self.width, self.head, self.positions);
         let strategy = Strategy::new(&[(Role::Data, 1)])?.on(device);
         Ok(gpt.blocks(self.samples, DType::BF16, &strategy)?.graph)
     }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use advect_engine::Shard;
 
 use self::step::Part;
-pub(in crate::bench) use self::step::{SEED, sources, steps};
+pub(in crate::bench) use self::step::{SEED, gpt, sources, steps};
 use super::cost::Cost;
 use super::files::Folder;
 use super::{BenchError, Figure, Options, Report, peer};

@@ -48,20 +48,25 @@ pub(super) fn graph(case: Case, workers: usize) -> Result<Graph> {
         graph.output("y", y)?;
         return Ok(graph);
     }
-    let gpt = Gpt {
+    let strategy = Strategy::new(&[(Role::Data, workers)])?;
+    let gpt = gpt(1, case.width, HEAD, case.positions);
+    Ok(gpt.blocks(case.samples, DType::F32, &strategy)?.graph)
+}
+
+/// Blocks of GPT-2 with heads of `head`.
+pub(in crate::bench) fn gpt(layers: usize, width: usize, head: usize, context: usize) -> Gpt {
+    Gpt {
         vocabulary: 1,
-        context: case.positions,
-        layers: 1,
-        width: case.width,
-        heads,
-        groups: heads,
-        head: HEAD,
-        hidden: 4 * case.width,
+        context,
+        layers,
+        width,
+        heads: width / head,
+        groups: width / head,
+        head,
+        hidden: 4 * width,
         activation: Activation::Gelu,
         style: Style::GPT2,
-    };
-    let strategy = Strategy::new(&[(Role::Data, workers)])?;
-    Ok(gpt.blocks(case.samples, DType::F32, &strategy)?.graph)
+    }
 }
 
 /// Numbers of every source of a graph for one worker, and of the cotangent of its output.
