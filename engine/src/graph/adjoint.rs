@@ -15,6 +15,7 @@ use timely::progress::frontier::MutableAntichain;
 use crate::error::Result;
 use crate::graph::admission::Admission;
 use crate::graph::forward::{Keeps, expect};
+use crate::graph::reducing::Reducing;
 use crate::graph::{Moment, Operator, Saved, Site, Spec};
 use crate::relayout::Batches;
 use crate::shard::{Batch, Shard};
@@ -41,6 +42,11 @@ pub(crate) struct Work {
     pub(crate) wanted: Vec<bool>,
     /// Which inputs are answered later.
     pub(crate) late: Vec<bool>,
+    /// Its place among the nodes.
+    pub(crate) at: usize,
+    /// Which inputs' cotangents are reduced when it has worked.
+    pub(crate) reduces: Vec<bool>,
+    pub(crate) reducing: Rc<Reducing>,
     pub(crate) held: bool,
     pub(crate) admission: Option<Rc<Admission>>,
 }
@@ -87,6 +93,12 @@ impl Work {
                 inputs.map(|(is, wanted)| *wanted && *is == late).collect()
             });
             let splits = after.contains(&true);
+            // gradients that leave at once, and later
+            let leave = [&now, &after].map(|mask| {
+                let both = mask.iter().zip(&self.reduces);
+                both.filter(|(answers, reduces)| **answers && **reduces)
+                    .count()
+            });
             move |frontiers: &[MutableAntichain<T>]| {
                 let held = self.held;
                 let admission = self.admission.clone();
@@ -151,8 +163,18 @@ impl Work {
                     })
                     .map(|(slot, _)| slot.clone());
                 let (first, more) = (ready.next(), ready.next().is_some());
-                if more {
-                    wake.activate();
+                let goes_on = |slot: &(T, u64), gradients: usize| {
+                    let place = (slot.0.coordinates(), slot.1);
+                    gradients == 0 || self.reducing.goes_on(place, self.at)
+                };
+                let (some, first) = (
+                    first.is_some(),
+                    first.filter(|slot| goes_on(slot, leave[0])),
+                );
+                match first {
+                    Some(_) if more => wake.activate(),
+                    None if some => self.reducing.wait(&wake),
+                    _ => {}
                 }
                 if let Some(slot) = first
                     && let Some(entry) = open.remove(&slot)
@@ -181,6 +203,8 @@ impl Work {
                         &self.wanted,
                         slot.1,
                     );
+                    let place = (slot.0.coordinates(), slot.1);
+                    self.reducing.leave(place, self.at, leave[0]);
                     if splits {
                         if let Some(admission) = &admission {
                             admission.defer((slot.0.coordinates(), slot.1));
@@ -200,7 +224,8 @@ impl Work {
                 if let (Some(admission), false) = (&admission, later.is_empty()) {
                     let waits = admission.patience();
                     let idle = seen == Some(admission.worked()) && waits.is_zero();
-                    if let Some(next) = later.pop_front_if(|_| idle) {
+                    let turn = |next: &mut Later<T>| idle && goes_on(&next.slot, leave[1]);
+                    if let Some(next) = later.pop_front_if(turn) {
                         let begun = Instant::now();
                         let Later {
                             slot,
@@ -211,6 +236,8 @@ impl Work {
                         (self.site.moment, self.site.key) = (slot.0.coordinates(), slot.1);
                         let answers = self.transposed(&point, parts, &after);
                         give(&mut outputs, answers, &capabilities, &self.wanted, slot.1);
+                        let place = (slot.0.coordinates(), slot.1);
+                        self.reducing.leave(place, self.at, leave[1]);
                         drop(point);
                         admission.took(begun.elapsed());
                         admission.works();

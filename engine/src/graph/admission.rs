@@ -10,7 +10,7 @@ use timely::scheduling::Activator;
 use crate::graph::Site;
 
 /// A moment, as two counters, and the key of its tensors.
-type Slot = ([u64; 2], u64);
+pub(crate) type Slot = ([u64; 2], u64);
 
 /// Part of the time of what is done later that is waited before it.
 const PATIENCE: u32 = 16;

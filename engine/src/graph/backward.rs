@@ -1,6 +1,7 @@
 //! The mirrored dataflow: adjoints in the place of operators, from the outputs to the sources.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use timely::dataflow::Stream;
@@ -13,7 +14,7 @@ use crate::graph::remake::Remade;
 use crate::graph::sweep::Sweep;
 use crate::graph::wire::{Streams, Wired, unknown};
 use crate::graph::{Graph, Moment, Value};
-use crate::relayout::relayout;
+use crate::relayout::relayout_watched;
 use crate::shard::Batch;
 
 /// Cotangents of one value, by the use they come from: node and input, seeds last.
@@ -61,10 +62,12 @@ impl Graph {
             .map(|name| find(&sources, name))
             .collect::<Result<_>>()?;
         let sweep = Sweep::plan(self, &from, &to)?;
+        let reduced = self.reduced(&sweep);
         let mut mirror = Mirror {
             graph: self,
             wired,
             sweep,
+            reduced,
             uses,
             remade: Remade::default(),
         };
@@ -83,6 +86,8 @@ struct Mirror<'a, 's, T: Moment> {
     graph: &'a Graph,
     wired: &'a Wired<'s, T>,
     sweep: Sweep,
+    /// Relayouts that reduce at every moment, by the last node that gives them something.
+    reduced: BTreeMap<usize, usize>,
     uses: Vec<Uses<'s, T>>,
     remade: Remade<'s, T>,
 }
@@ -106,7 +111,11 @@ impl<'s, T: Moment> Mirror<'_, 's, T> {
                 let once = *rate != Rate::Back;
                 let whole = self.cotangent(node.outputs[0], once)?;
                 let stream = self.edge(whole, at, 0);
-                let home = (relayout(stream, back), held && once);
+                let watch = self
+                    .reduced
+                    .get(&at)
+                    .map(|&node| self.wired.reducing.arrivals(node));
+                let home = (relayout_watched(stream, back, watch), held && once);
                 self.uses[node.inputs[0].0].insert((at, 0), home);
             }
             Kind::Apply(operator) => {
@@ -136,8 +145,17 @@ impl<'s, T: Moment> Mirror<'_, 's, T> {
                         .collect(),
                     false => vec![false; node.inputs.len()],
                 };
+                let reduces = node.inputs.iter().zip(&wanted).enumerate();
+                let reduces = reduces.map(|(i, (v, wanted))| {
+                    let last = self.reduced.get(&graph.values[v.0].maker) == Some(&at);
+                    *wanted && last && !node.inputs[..i].contains(v)
+                });
+                let reduces = reduces.collect();
                 let work = Work {
                     operator: Arc::clone(operator),
+                    at,
+                    reduces,
+                    reducing: Rc::clone(&self.wired.reducing),
                     wanted,
                     late,
                     held,

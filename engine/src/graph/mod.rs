@@ -38,6 +38,7 @@ mod offload;
 mod operator;
 mod place;
 mod print;
+mod reducing;
 mod rehearse;
 mod remake;
 mod shuffle;

@@ -16,6 +16,7 @@ use crate::graph::forward::{Keeps, Port, Work};
 use crate::graph::gate::gate;
 use crate::graph::kept::Kept;
 use crate::graph::offload::Room;
+use crate::graph::reducing::Reducing;
 use crate::graph::{Delivery, Graph, Moment, Value};
 use crate::relayout::relayout;
 use crate::shard::Batch;
@@ -41,6 +42,7 @@ pub struct Wired<'s, T: Moment> {
     pub(crate) admission: Rc<Admission>,
     outputs: Vec<(String, Value)>,
     pub(crate) kept: Rc<Kept>,
+    pub(crate) reducing: Rc<Reducing>,
     /// What relayouts send.
     sent: BTreeSet<Value>,
     /// Where tensors wait in files, by directory.
@@ -131,6 +133,7 @@ impl Graph {
                 .map(|(name, v)| (name.to_owned(), v))
                 .collect(),
             kept: Rc::new(Kept::default()),
+            reducing: Rc::default(),
             sent: self.sent(),
             rooms: RefCell::default(),
         };

@@ -21,6 +21,9 @@ pub(crate) type Batches = CapacityContainerBuilder<Batch>;
 /// The parts of a tensor that have come so far, by sender, and the right to send it on.
 type Collected<T> = (Capability<T>, Vec<(usize, Payload)>);
 
+/// What is told of every tensor that has come.
+pub(crate) type Arrivals<T> = Rc<dyn Fn(&T, u64)>;
+
 /// Moves every tensor of a stream from the start of `plan` to its end.
 ///
 /// Each worker gives one shard of the starting layout per time and key, and gets one of the final
@@ -30,10 +33,22 @@ pub fn relayout<'s, T: Timestamp>(
     stream: Stream<'s, T, Batch>,
     plan: &Relayout,
 ) -> Stream<'s, T, Batch> {
+    relayout_watched(stream, plan, None)
+}
+
+/// [`relayout`] that tells of what has come.
+pub(crate) fn relayout_watched<'s, T: Timestamp>(
+    stream: Stream<'s, T, Batch>,
+    plan: &Relayout,
+    arrivals: Option<Arrivals<T>>,
+) -> Stream<'s, T, Batch> {
     let worker = stream.scope().worker().index();
-    let steps = plan.steps(worker).into_iter().zip(plan.names());
-    steps.fold(stream, |stream, (step, name)| {
-        take_step(stream, worker, step, &name)
+    let steps = plan.steps(worker);
+    let last = steps.len().saturating_sub(1);
+    let steps = steps.into_iter().zip(plan.names()).enumerate();
+    steps.fold(stream, |stream, (i, (step, name))| {
+        let arrivals = arrivals.clone().filter(|_| i == last);
+        take_step(stream, worker, step, &name, arrivals)
     })
 }
 
@@ -42,6 +57,7 @@ fn take_step<'s, T: Timestamp>(
     worker: usize,
     step: Step,
     name: &str,
+    arrivals: Option<Arrivals<T>>,
 ) -> Stream<'s, T, Batch> {
     let step = Rc::new(step);
     let cutter = Rc::clone(&step);
@@ -90,6 +106,9 @@ fn take_step<'s, T: Timestamp>(
                     let shape = step.shape_out().to_vec();
                     let whole = Shard::of_payload(at.1, shape, step.assemble(parts));
                     output.session(&cap).give(whole.addressed(worker, worker));
+                    if let Some(arrivals) = &arrivals {
+                        arrivals(&at.0, at.1);
+                    }
                 }
             }
         }

@@ -10,7 +10,7 @@ mod fold;
 mod plan;
 mod step;
 
-pub(crate) use flow::Batches;
 pub use flow::relayout;
+pub(crate) use flow::{Arrivals, Batches, relayout_watched};
 pub use plan::Relayout;
 pub(crate) use step::Step;

@@ -26,9 +26,8 @@ pub(super) fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize) -> Memory {
     let exchanges = run.axes.tensor > 1 || run.axes.context > 1;
     let sum = if m > 1 { gradients } else { 0 };
     let waiting = match (m > 1, run.sharding()) {
-        // reduced at every micro-batch: whole until the others have taken their pieces
-        (true, 2) if !exchanges => e * n + twice,
-        (_, 2) => twice,
+        // those of an operator leave while the next works
+        (true, 2) => twice,
         (true, 3) => e * (gpt.width * gpt.hidden.div_ceil(run.axes.tensor)) as u64,
         // those of the second begin while the first are the sum
         (true, _) if !exchanges => twice + if m > 2 { gradients } else { 0 },
