@@ -13,7 +13,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
 use crate::error::Result;
-use crate::graph::admission::Admission;
+use crate::graph::admission::Entry;
 use crate::graph::forward::{Keeps, expect};
 use crate::graph::reducing::Reducing;
 use crate::graph::{Moment, Operator, Saved, Site, Spec};
@@ -48,7 +48,7 @@ pub(crate) struct Work {
     pub(crate) reduces: Vec<bool>,
     pub(crate) reducing: Rc<Reducing>,
     pub(crate) held: bool,
-    pub(crate) admission: Option<Rc<Admission>>,
+    pub(crate) admission: Option<Entry>,
 }
 
 impl Work {
@@ -167,14 +167,16 @@ impl Work {
                     let place = (slot.0.coordinates(), slot.1);
                     gradients == 0 || self.reducing.goes_on(place, self.at)
                 };
-                let (some, first) = (
-                    first.is_some(),
-                    first.filter(|slot| goes_on(slot, leave[0])),
-                );
-                match first {
-                    Some(_) if more => wake.activate(),
-                    None if some => self.reducing.wait(&wake),
-                    _ => {}
+                let first = first.filter(|slot| {
+                    let ready = goes_on(slot, leave[0]);
+                    if !ready {
+                        self.reducing.wait(&wake);
+                    }
+                    let place = (slot.0.coordinates(), slot.1);
+                    (admission.as_ref()).map_or(ready, |a| a.returns(place, ready, &wake))
+                });
+                if more && first.is_some() {
+                    wake.activate();
                 }
                 if let Some(slot) = first
                     && let Some(entry) = open.remove(&slot)
@@ -189,6 +191,7 @@ impl Work {
                     for (&i, part) in given.iter().zip(came) {
                         part.into_iter().for_each(|part| point.take(i, part));
                     }
+                    let begun = Instant::now();
                     if let Some(admission) = &admission {
                         admission.works();
                     }
@@ -207,6 +210,7 @@ impl Work {
                     self.reducing.leave(place, self.at, leave[0]);
                     if splits {
                         if let Some(admission) = &admission {
+                            admission.took(false, begun.elapsed());
                             admission.defer((slot.0.coordinates(), slot.1));
                         }
                         let capabilities = entry.capabilities;
@@ -239,7 +243,7 @@ impl Work {
                         let place = (slot.0.coordinates(), slot.1);
                         self.reducing.leave(place, self.at, leave[1]);
                         drop(point);
-                        admission.took(begun.elapsed());
+                        admission.took(true, begun.elapsed());
                         admission.works();
                         admission.caught_up((slot.0.coordinates(), slot.1));
                     }

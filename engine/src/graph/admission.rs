@@ -8,95 +8,165 @@ use std::time::{Duration, Instant};
 use timely::scheduling::Activator;
 
 use crate::graph::Site;
+use crate::graph::order::{Order, Pair, Sections};
 
 /// A moment, as two counters, and the key of its tensors.
 pub(crate) type Slot = ([u64; 2], u64);
 
-/// Part of the time of what is done later that is waited before it.
+/// Part of the time of a cotangent that is waited for what may be on its way and comes first.
 const PATIENCE: u32 = 16;
 
 /// The moments that are in work on one worker: begun forward and not yet through with their adjoints.
 ///
 /// An operator begins no further moment while as many as allowed are in work, so that what is kept for
-/// the adjoint is that of a few micro-batches, not of a whole step. Moments are admitted as they come:
-/// sources give them in one order, the same on every worker, or workers wait for each other.
+/// the adjoint is that of a few micro-batches, not of a whole step. On a worker with several sections each
+/// is counted by itself, and they begin in an [`Order`]. Moments are admitted as they come: sources give them in
+/// one order, the same on every worker, or workers wait for each other.
 #[derive(Debug)]
 pub(crate) struct Admission {
     limit: usize,
     /// Moments that may be in work or wait for cotangents of parameters, if these are made later.
     deferred: Option<usize>,
+    order: RefCell<Order>,
     /// Cotangents of parameters that each moment waits for.
-    behind: RefCell<BTreeMap<Slot, usize>>,
+    behind: RefCell<BTreeMap<Pair, usize>>,
     /// Counts what is done, so that an operator can tell whether others had something to do.
     worked: Cell<u64>,
     /// When something was done last.
     last: Cell<Option<Instant>>,
     /// How long what was done later took the last time.
     late: Cell<Duration>,
-    /// Operators and adjoints that every moment passes on this worker.
-    works: Cell<usize>,
+    /// Operators and adjoints that every moment passes on each section of this worker.
+    works: RefCell<BTreeMap<usize, usize>>,
     /// How many of them each moment in work has passed.
-    live: RefCell<BTreeMap<Slot, usize>>,
+    live: RefCell<BTreeMap<Pair, usize>>,
     waiting: RefCell<Vec<Activator>>,
 }
 
 impl Admission {
     /// At most `limit` moments at once, and `deferred` with those that wait for cotangents of
     /// parameters; at least one.
-    pub(crate) fn new(limit: Option<usize>, deferred: Option<usize>) -> Self {
+    pub(crate) fn new(limit: Option<usize>, deferred: Option<usize>, sections: &Sections) -> Self {
         Admission {
             limit: limit.unwrap_or(usize::MAX).max(1),
             deferred: deferred.map(|n| n.max(1)),
+            order: RefCell::new(Order::new(sections)),
             behind: RefCell::default(),
             worked: Cell::default(),
             last: Cell::default(),
             late: Cell::default(),
-            works: Cell::default(),
+            works: RefCell::default(),
             live: RefCell::default(),
             waiting: RefCell::default(),
         }
     }
 
-    /// The admission of one more operator or adjoint, if moments pass it here: it works more than once
+    /// The admission of one more operator or adjoint of a section, if moments pass it here: it works more than once
     /// a version (`held`), and is not at another place.
-    pub(crate) fn of(self: &Rc<Self>, site: &Site, held: bool) -> Option<Rc<Self>> {
+    pub(crate) fn of(self: &Rc<Self>, site: &Site, held: bool, section: usize) -> Option<Entry> {
         if held || site.absent {
             return None;
         }
-        self.works.set(self.works.get() + 1);
-        Some(Rc::clone(self))
+        *self.works.borrow_mut().entry(section).or_default() += 1;
+        let all = Rc::clone(self);
+        Some(Entry { all, section })
     }
 
-    /// Whether an operator may work on this moment; `wake` is called when that may have changed.
-    pub(crate) fn enter(&self, slot: Slot, wake: &Activator) -> bool {
-        let mut live = self.live.borrow_mut();
-        let room = || {
-            let behind = self.behind.borrow();
-            let waiting = behind
-                .keys()
-                .filter(|slot| !live.contains_key(slot))
-                .count();
-            self.deferred.is_none_or(|all| live.len() + waiting < all)
-        };
-        if live.contains_key(&slot) || (live.len() < self.limit && room()) {
-            live.entry(slot).or_default();
-            self.works();
+    /// For how many more pairs there is room.
+    fn room(&self) -> usize {
+        let live = self.live.borrow().len();
+        let all = self.deferred.unwrap_or(usize::MAX);
+        let room = all.saturating_sub(live + self.later());
+        room.min(self.limit.saturating_sub(live))
+    }
+
+    /// Whether more of them do than may, beside those that are in work when a step is in its full course: then their turn
+    /// has come, one for each that comes back (Qi et al. 2023, ZB-H1).
+    fn owes(&self) -> bool {
+        let beside = self.deferred.map(|all| all.saturating_sub(self.limit));
+        beside.is_some_and(|beside| self.later() > beside)
+    }
+
+    /// Pairs that only wait for cotangents of parameters.
+    fn later(&self) -> usize {
+        let (live, behind) = (self.live.borrow(), self.behind.borrow());
+        behind
+            .keys()
+            .filter(|pair| !live.contains_key(pair))
+            .count()
+    }
+
+    fn enter(&self, pair: Pair, wake: &Activator) -> bool {
+        let mut order = self.order.borrow_mut();
+        let live = self.live.borrow().contains_key(&pair);
+        let next = |room| room > 0 && order.comes_next(pair, room);
+        if !live && !next(self.room()) {
+            order.withdraw(false, pair);
+            self.waiting.borrow_mut().push(wake.clone());
+            return false;
+        }
+        self.works();
+        if !live && order.is_free() {
+            order.begin(pair);
+        } else if !live && !order.turn(false, pair) {
+            wake.activate();
+            return false;
+        }
+        if !live {
+            self.live.borrow_mut().insert(pair, 0);
+            // what comes after it may begin
+            self.wake();
+        }
+        true
+    }
+
+    fn returns(&self, pair: Pair, ready: bool, wake: &Activator) -> bool {
+        let mut order = self.order.borrow_mut();
+        if !ready {
+            order.withdraw(true, pair);
+            return false;
+        }
+        if order.returns(pair) {
             return true;
         }
-        self.waiting.borrow_mut().push(wake.clone());
-        false
+        if order.is_free() && self.owes() {
+            self.waiting.borrow_mut().push(wake.clone());
+            return false;
+        }
+        if order.is_free() {
+            // the next one to go forward comes first, if it is on its way
+            let waits = self.grace();
+            if self.defers() && self.room() > 0 && !order.is_through() && !waits.is_zero() {
+                wake.activate_after(waits);
+                return false;
+            }
+            order.come_back(pair);
+            return true;
+        }
+        let turn = order.turn(true, pair);
+        if !turn {
+            // or what is made when there is nothing else to do would come first
+            self.works();
+            wake.activate();
+        }
+        turn
     }
 
-    /// Counts an operator or adjoint as passed.
-    pub(crate) fn pass(&self, slot: Slot) {
+    fn wake(&self) {
+        self.waiting.take().iter().for_each(Activator::activate);
+    }
+
+    fn pass(&self, pair: Pair) {
+        self.rests();
         let mut live = self.live.borrow_mut();
-        let Some(passed) = live.get_mut(&slot) else {
+        let Some(passed) = live.get_mut(&pair) else {
             return;
         };
         *passed += 1;
-        if *passed == self.works.get() {
-            live.remove(&slot);
-            self.waiting.take().iter().for_each(Activator::activate);
+        if self.works.borrow().get(&pair.1) == Some(passed) {
+            live.remove(&pair);
+            self.order.borrow_mut().end(pair);
+            self.wake();
         }
     }
 
@@ -105,9 +175,14 @@ impl Admission {
         self.deferred.is_some()
     }
 
-    /// Notes that something was done.
+    /// Notes that something is done.
     pub(crate) fn works(&self) {
         self.worked.set(self.worked.get() + 1);
+        self.rests();
+    }
+
+    /// Notes when something was done last.
+    fn rests(&self) {
         // nobody else asks how long it is ago
         if self.defers() {
             self.last.set(Some(Instant::now()));
@@ -115,15 +190,27 @@ impl Admission {
     }
 
     /// How long to wait yet before this worker counts as one that has nothing else to do: what would hold
-    /// others up for its whole time gives a part of it for messages that are on their way.
+    /// others up for its whole time gives a part of it for messages that are on their way, unless its turn has come or
+    /// nothing is.
     pub(crate) fn patience(&self) -> Duration {
+        let last = self.live.borrow().is_empty() && self.order.borrow().is_through();
+        match last || self.owes() {
+            true => Duration::ZERO,
+            false => self.grace(),
+        }
+    }
+
+    /// What is left of the time that messages have to come in.
+    fn grace(&self) -> Duration {
         let since = self.last.get().map_or(Duration::MAX, |last| last.elapsed());
         (self.late.get() / PATIENCE).saturating_sub(since)
     }
 
-    /// Notes how long something took that was done later.
-    pub(crate) fn took(&self, time: Duration) {
-        self.late.set(time);
+    /// Notes how long a cotangent took: that of a parameter which was made `later`, or, before there is one, another.
+    pub(crate) fn took(&self, later: bool, time: Duration) {
+        if later || self.late.get().is_zero() {
+            self.late.set(time);
+        }
     }
 
     /// What was done so far.
@@ -131,20 +218,76 @@ impl Admission {
         self.worked.get()
     }
 
+    fn defer(&self, pair: Pair) {
+        *self.behind.borrow_mut().entry(pair).or_default() += 1;
+    }
+
+    fn caught_up(&self, pair: Pair) {
+        let mut behind = self.behind.borrow_mut();
+        if let Some(left) = behind.get_mut(&pair) {
+            *left -= 1;
+            if *left == 0 {
+                behind.remove(&pair);
+                self.wake();
+            }
+        }
+    }
+}
+
+/// The admission of one operator or adjoint.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    all: Rc<Admission>,
+    section: usize,
+}
+
+impl std::ops::Deref for Entry {
+    type Target = Admission;
+
+    fn deref(&self) -> &Admission {
+        &self.all
+    }
+}
+
+impl Entry {
+    fn pair(&self, slot: Slot) -> Pair {
+        (slot, self.section)
+    }
+
+    /// Whether an operator may work on this moment; `wake` is called when that may have changed.
+    pub(crate) fn enter(&self, slot: Slot, wake: &Activator) -> bool {
+        self.all.enter(self.pair(slot), wake)
+    }
+
+    /// Whether an adjoint may work on this moment, if it is `ready` to; `wake` is called when that may have changed.
+    pub(crate) fn returns(&self, slot: Slot, ready: bool, wake: &Activator) -> bool {
+        self.all.returns(self.pair(slot), ready, wake)
+    }
+
+    /// Counts an operator or adjoint as passed.
+    pub(crate) fn pass(&self, slot: Slot) {
+        self.all.pass(self.pair(slot));
+    }
+
     /// Counts a cotangent that is made later.
     pub(crate) fn defer(&self, slot: Slot) {
-        *self.behind.borrow_mut().entry(slot).or_default() += 1;
+        self.all.defer(self.pair(slot));
     }
 
     /// Counts a cotangent that was made later.
     pub(crate) fn caught_up(&self, slot: Slot) {
-        let mut behind = self.behind.borrow_mut();
-        if let Some(left) = behind.get_mut(&slot) {
-            *left -= 1;
-            if *left == 0 {
-                behind.remove(&slot);
-                self.waiting.take().iter().for_each(Activator::activate);
-            }
+        self.all.caught_up(self.pair(slot));
+    }
+
+    /// Whether it matters which moments still come here.
+    pub(crate) fn asks(&self) -> bool {
+        self.section == 0 && (self.defers() || !self.all.order.borrow().is_free())
+    }
+
+    /// Notes that no moment before `bound` comes here any more.
+    pub(crate) fn close(&self, bound: [u64; 2]) {
+        if self.all.order.borrow_mut().close(bound) {
+            self.all.wake();
         }
     }
 }

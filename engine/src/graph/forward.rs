@@ -13,7 +13,7 @@ use timely::dataflow::{Stream, StreamVec};
 use timely::progress::frontier::MutableAntichain;
 
 use crate::error::Result;
-use crate::graph::admission::Admission;
+use crate::graph::admission::Entry;
 use crate::graph::kept::{Held, Kept};
 use crate::graph::{Moment, Operator, Saved, Site, Spec};
 use crate::relayout::Batches;
@@ -36,7 +36,7 @@ pub(crate) struct Work {
     pub(crate) site: Site,
     /// Whether it works once a version, on parameters alone.
     pub(crate) held: bool,
-    pub(crate) admission: Option<Rc<Admission>>,
+    pub(crate) admission: Option<Entry>,
     /// How often it lets others go first when all has come for a moment: what is sent of that, leaves before.
     pub(crate) yields: u8,
     /// Which inputs its adjoint gets from here, if it gets anything: others are made again.
@@ -140,6 +140,15 @@ impl Work {
                 open.retain(|(time, _), entry| {
                     !again || entry.parts[count].is_some() || frontiers[count].less_equal(time)
                 });
+                if let Some(admission) = admission.as_ref().filter(|a| a.asks()) {
+                    let comes = frontiers.iter().zip(&holds).filter(|(_, holds)| !**holds);
+                    let comes =
+                        comes.filter_map(|(f, _)| f.frontier().iter().map(T::coordinates).min());
+                    let waits = open
+                        .first_key_value()
+                        .map(|((time, _), _)| time.coordinates());
+                    admission.close(comes.chain(waits).min().unwrap_or([u64::MAX; 2]));
+                }
                 let (mut ready, mut more) = (None, false);
                 for ((time, key), entry) in &open {
                     let mut complete = true;

@@ -36,6 +36,7 @@ mod mixed;
 mod moment;
 mod offload;
 mod operator;
+mod order;
 mod place;
 mod print;
 mod reducing;

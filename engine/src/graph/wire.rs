@@ -16,6 +16,7 @@ use crate::graph::forward::{Keeps, Port, Work};
 use crate::graph::gate::gate;
 use crate::graph::kept::Kept;
 use crate::graph::offload::Room;
+use crate::graph::order::Sections;
 use crate::graph::reducing::Reducing;
 use crate::graph::{Delivery, Graph, Moment, Value};
 use crate::relayout::relayout;
@@ -40,6 +41,7 @@ pub struct Wired<'s, T: Moment> {
     pub(crate) keeps: Vec<Option<Keeps<'s, T>>>,
     pub(crate) delivery: Delivery,
     pub(crate) admission: Rc<Admission>,
+    pub(crate) sections: Sections,
     outputs: Vec<(String, Value)>,
     pub(crate) kept: Rc<Kept>,
     pub(crate) reducing: Rc<Reducing>,
@@ -55,7 +57,9 @@ pub struct Wiring {
     /// In which order messages are delivered: a test of determinism.
     pub delivery: Delivery,
     /// The most moments (and keys) that a worker has in work at once, forward and backward; `None`
-    /// takes what comes. Sources then give moments in one order, the same on every worker.
+    /// takes what comes. Sources then give moments in one order, the same on every worker. A worker that moments come
+    /// to more than once, from other places, counts them on each of these sections; it begins them in the order of
+    /// interleaved 1F1B.
     pub in_flight: Option<usize>,
     /// Cotangents of parameters are made when a worker has nothing else to do, and this many moments
     /// at most are in work or wait for that; `None` makes them with the others.
@@ -123,11 +127,14 @@ impl Graph {
         if let Some(name) = feeds.keys().find(|name| !known.contains(name.as_str())) {
             return Err(unknown(name, &known));
         }
+        let worker = feeds.values().next().map_or(0, |feed| feed.scope().index());
+        let sections = self.sections(worker);
         let mut wired = Wired {
             values: Vec::new(),
             keeps: Vec::new(),
             delivery: wiring.delivery,
-            admission: Rc::new(Admission::new(wiring.in_flight, wiring.deferred)),
+            admission: Rc::new(Admission::new(wiring.in_flight, wiring.deferred, &sections)),
+            sections,
             outputs: self
                 .outputs()
                 .map(|(name, v)| (name.to_owned(), v))
@@ -171,7 +178,11 @@ impl Graph {
                     let work = Work {
                         operator: Arc::clone(operator),
                         held: self.held(node),
-                        admission: wired.admission.of(&site, self.held(node)),
+                        admission: wired.admission.of(
+                            &site,
+                            self.held(node),
+                            wired.sections.of[at],
+                        ),
                         site,
                         yields: wired.yields(node),
                         gives: (node.remade.is_none())

@@ -409,16 +409,38 @@ impl Strategy {
 
     /// How many micro-batches `worker` may have in work when the last stage has `last`: one more for
     /// every stage after it, which is the bound of the 1F1B schedule for `last` = 1 (Narayanan et al.
-    /// 2019, *PipeDream*).
+    /// 2019, *PipeDream*). Of chunks that go around, each has its own: two more for every stage after it, and as many as
+    /// there are stages for every chunk but the last (Narayanan et al. 2021, interleaved).
     pub fn in_flight(&self, worker: usize, last: usize) -> usize {
-        last.saturating_add(self.stages() - 1 - self.stage(worker))
+        self.depth(self.stage(worker), last)
+    }
+
+    fn depth(&self, stage: usize, last: usize) -> usize {
+        let after = self.stages() - 1 - stage;
+        last.saturating_add(match self.around() {
+            1 => after,
+            chunks => 2 * after + (chunks - 1) * self.stages(),
+        })
+    }
+
+    /// Chunks of each stage.
+    fn around(&self) -> usize {
+        match (self.stages(), &self.chunks) {
+            (1, _) | (_, None) => 1,
+            (stages, Some(chunks)) => chunks.len() / stages,
+        }
+    }
+
+    /// How many whole micro-batches those in work on the chunks of `worker` are at least.
+    pub fn whole_in_flight(&self, worker: usize, last: usize) -> usize {
+        self.in_flight(worker, last) / self.around()
     }
 
     /// How many micro-batches a worker may have in work or waiting for gradients of parameters, if these
     /// are made when nothing else is to do and the last stage has `last` in work: as many on every stage
-    /// as 1F1B has on the first (Qi et al. 2023, *Zero bubble pipeline parallelism*, ZB-H1).
+    /// as on the first if they are not (Qi et al. 2023, *Zero bubble pipeline parallelism*, ZB-H1).
     pub fn deferred(&self, last: usize) -> usize {
-        last.saturating_add(self.stages() - 1)
+        self.depth(0, last)
     }
 
     /// The layout with the placement that `of` gives each role.

@@ -193,7 +193,7 @@ fn fits(config: &Config, fabric: &Fabric, shared: &Shared) -> Result<()> {
         let moments = settings
             .training
             .strategy
-            .in_flight(worker, settings.training.in_flight) as f64;
+            .whole_in_flight(worker, settings.training.in_flight) as f64;
         copies * graph.parameter_bytes(worker) as f64 + moments * graph.bytes_kept(worker) as f64
     };
     let needs: f64 = fabric.local().map(of).sum();

@@ -83,7 +83,7 @@ impl<'a> Fits<'a> {
             let moments = settings
                 .training
                 .strategy
-                .in_flight(w, settings.training.in_flight);
+                .whole_in_flight(w, settings.training.in_flight);
             moments as f64 * graph.bytes_kept(w) as f64
         };
         let least = local.clone().map(least).sum::<f64>();

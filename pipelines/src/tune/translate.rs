@@ -73,10 +73,7 @@ fn stages(run: &Run, gpt: &Gpt) -> String {
 /// Micro-batches in work at once on the last stage, which has one less than the stage before it.
 fn in_flight(run: &Run) -> usize {
     match run.schedule {
-        _ if run.axes.pipeline == 1 => 1,
-        Schedule::OneFOneB | Schedule::ZbH1 | Schedule::Zb2p => 1,
-        Schedule::Gpipe => run.accumulation().unwrap_or(1),
-        // pieces go around: as many more as there are stages keep all of them busy
-        Schedule::Interleaved(_) => run.axes.pipeline,
+        Schedule::Gpipe if run.axes.pipeline > 1 => run.accumulation().unwrap_or(1),
+        _ => 1,
     }
 }

@@ -29,6 +29,8 @@ pub(super) fn stage(gpt: &Gpt, run: &Run, i: usize, m: usize) -> Memory {
         // those of an operator leave while the next works
         (true, 2) => twice,
         (true, 3) => e * (gpt.width * gpt.hidden.div_ceil(run.axes.tensor)) as u64,
+        // chunks that go around make theirs at different times, and have one message more
+        (_, _) if run.stages() > run.axes.pipeline => residual(gpt, run),
         // those of the second begin while the first are the sum
         (true, _) if !exchanges => twice + if m > 2 { gradients } else { 0 },
         _ => 0,
@@ -148,7 +150,9 @@ fn working(gpt: &Gpt, run: &Run, i: usize) -> Working {
         _ => 0,
     };
     if borrows(gpt, run, i) {
-        gathered += e * table(gpt, run);
+        // and its gradient, on the way to where it is stored
+        let copies = if run.sharding() == 0 { 2 } else { 1 };
+        gathered += copies * e * table(gpt, run);
     }
     // of the block after it, what attention goes back through finds gradients and not what was kept
     let after = e * (begun + gpt.width as u64 + output(gpt, run));
