@@ -16,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 6] = [
     ("examples", &[]),
 ];
 
-/// Lines that a file of Rust may have.
+/// Lines that a file of Rust or of kernels may have.
 const LONGEST: usize = 500;
 
 fn root() -> PathBuf {
@@ -59,13 +59,16 @@ fn members_use_only_what_is_below_them() {
     assert_eq!(listed, MAY_USE.len(), "a member has no rule here");
 }
 
-/// Files of Rust below a directory.
+/// Files of Rust and of kernels below a directory.
 fn sources(directory: &Path, found: &mut BTreeMap<PathBuf, usize>) {
     let entries = std::fs::read_dir(directory).expect("the member is there");
     for path in entries.map(|e| e.expect("it can be listed").path()) {
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|e| e == "rs") {
+        } else if path
+            .extension()
+            .is_some_and(|e| e == "rs" || e == "cu" || e == "cuh")
+        {
             let lines = read(&path).lines().count();
             found.insert(path, lines);
         }

@@ -248,8 +248,10 @@ impl Work {
                         admission.caught_up((slot.0.coordinates(), slot.1));
                     }
                     seen = Some(admission.worked());
-                    if !later.is_empty() {
-                        wake.activate_after(admission.patience());
+                    match later.front() {
+                        Some(next) if !goes_on(&next.slot, leave[1]) => self.reducing.wait(&wake),
+                        Some(_) => wake.activate_after(admission.patience()),
+                        None => {}
                     }
                 }
                 saved.retain(|slot, _| {

@@ -45,11 +45,12 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// At most `limit` moments at once, and `deferred` with those that wait for cotangents of
-    /// parameters; at least one.
+    /// parameters; at least as many as it takes to come through.
     pub(crate) fn new(limit: Option<usize>, deferred: Option<usize>, sections: &Sections) -> Self {
+        let least = sections.least();
         Admission {
-            limit: limit.unwrap_or(usize::MAX).max(1),
-            deferred: deferred.map(|n| n.max(1)),
+            limit: limit.unwrap_or(usize::MAX).max(least),
+            deferred: deferred.map(|n| n.max(least)),
             order: RefCell::new(Order::new(sections)),
             behind: RefCell::default(),
             worked: Cell::default(),
@@ -63,10 +64,13 @@ impl Admission {
 
     /// The admission of one more operator or adjoint of a section, if moments pass it here: it works more than once
     /// a version (`held`), and is not at another place.
-    pub(crate) fn of(self: &Rc<Self>, site: &Site, held: bool, section: usize) -> Option<Entry> {
-        if held || site.absent {
-            return None;
-        }
+    pub(crate) fn of(
+        self: &Rc<Self>,
+        site: &Site,
+        held: bool,
+        section: Option<usize>,
+    ) -> Option<Entry> {
+        let section = section.filter(|_| !held && !site.absent)?;
         *self.works.borrow_mut().entry(section).or_default() += 1;
         let all = Rc::clone(self);
         Some(Entry { all, section })
@@ -83,7 +87,7 @@ impl Admission {
     /// Whether more of them do than may, beside those that are in work when a step is in its full course: then their turn
     /// has come, one for each that comes back (Qi et al. 2023, ZB-H1).
     fn owes(&self) -> bool {
-        let beside = self.deferred.map(|all| all.saturating_sub(self.limit));
+        let beside = self.deferred.and_then(|all| all.checked_sub(self.limit));
         beside.is_some_and(|beside| self.later() > beside)
     }
 
@@ -259,7 +263,8 @@ impl Entry {
         self.all.enter(self.pair(slot), wake)
     }
 
-    /// Whether an adjoint may work on this moment, if it is `ready` to; `wake` is called when that may have changed.
+    /// Whether an adjoint may work on this moment, if it is `ready` to; `wake` is called when another answer than that may
+    /// have changed.
     pub(crate) fn returns(&self, slot: Slot, ready: bool, wake: &Activator) -> bool {
         self.all.returns(self.pair(slot), ready, wake)
     }

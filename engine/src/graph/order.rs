@@ -22,32 +22,51 @@ type Rank = (bool, u64, u64, usize, u64, u64);
 /// Which section of a worker each node belongs to.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sections {
-    /// By node; those of operators that belong to no place are those of what is before them.
-    pub(crate) of: Vec<usize>,
+    /// By node, if it waits for admission there: one that belongs to no place is in the section of what is before it, and
+    /// one of a later section on which nothing before it has an effect, such as a count of targets, may work at once.
+    pub(crate) of: Vec<Option<usize>>,
     /// At least one.
     count: usize,
     /// Places of the graph, at least one: moments of a group.
     places: usize,
 }
 
+impl Sections {
+    /// Pairs without which no moment comes through: a group on all sections but the last, and one there.
+    pub(crate) fn least(&self) -> usize {
+        (self.count - 1) * self.places + 1
+    }
+}
+
 impl Graph {
     /// The sections of `worker`.
     pub(crate) fn sections(&self, worker: usize) -> Sections {
-        let (mut places, mut stay) = (BTreeSet::new(), None);
+        let (mut places, mut last) = (BTreeSet::new(), None);
         let mut sections = Sections::default();
+        // the stay that is going on, and the first one that each value is made of
+        let mut stay = 0;
+        let mut since = vec![usize::MAX; self.values.len()];
         for node in &self.nodes {
             let at = match &node.kind {
                 Kind::Apply(_) if !self.held(node) => self.place(node),
                 _ => None,
             };
+            let mut first = node.inputs.iter().map(|v| since[v.0]).min();
             if let Some(at) = at {
-                let moved = stay.as_ref() != Some(&at);
+                let moved = last.as_ref() != Some(&at);
                 let here = !self.site(node, worker).absent;
+                stay += usize::from(moved);
                 sections.count += usize::from(here && (moved || sections.count == 0));
+                first = first.min(Some(stay)).or(Some(stay));
                 places.insert(at.clone());
-                stay = Some(at);
+                last = Some(at);
             }
-            sections.of.push(sections.count.saturating_sub(1));
+            for v in &node.outputs {
+                since[v.0] = first.unwrap_or(usize::MAX);
+            }
+            let section = sections.count.saturating_sub(1);
+            let follows = section == 0 || first.is_some_and(|first| first < stay);
+            sections.of.push(follows.then_some(section));
         }
         sections.count = sections.count.max(1);
         sections.places = places.len().max(1);
@@ -68,8 +87,8 @@ impl Graph {
 
 /// What a worker has begun and what is ready.
 ///
-/// Sections of a moment begin on all workers of a place in one order, whatever comes first there: so none waits with all
-/// it may have in work for one that waits for it.
+/// Workers of one place begin sections of moments in one order, but for what may begin earlier without taking the room of
+/// what comes before it: so none waits with all it may have in work for one that waits for it.
 #[derive(Debug)]
 pub(crate) struct Order {
     sections: usize,
@@ -130,8 +149,9 @@ impl Order {
             true => 0,
             false => end.saturating_sub(begun.max(end - self.places)),
         };
-        let first = self.due.first();
-        missing < room as u64 && first.is_none_or(|due| *due >= self.rank(false, pair))
+        let rank = self.rank(false, pair);
+        let follows = pair.1 == 0 || self.due.contains(&rank);
+        follows && missing < room as u64 && self.due.first().is_none_or(|due| *due >= rank)
     }
 
     /// Whether a pair that is ready begins: a pass over the dataflow after the one before, when all that is ready has said
@@ -200,6 +220,11 @@ impl Order {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Result;
+    use crate::graph::{Operator, Saved, Site, Spec};
+    use crate::layout::Layout;
+    use crate::mesh::Mesh;
+    use crate::shard::{DType, Shard};
 
     fn order() -> Order {
         Order::new(&Sections {
@@ -211,6 +236,59 @@ mod tests {
 
     fn pair(moment: u64, section: usize) -> Pair {
         (([0, moment], 0), section)
+    }
+
+    /// Two stages with two chunks each, and an operator on the last that reads a source alone.
+    #[test]
+    fn sections_are_stays_at_a_place() {
+        #[derive(Debug)]
+        struct Same;
+        impl Operator for Same {
+            fn infer(&self, _: &Mesh, inputs: &[Spec]) -> Result<Vec<Spec>> {
+                Ok(inputs[..1].to_vec())
+            }
+            fn forward(&self, _: &Site, inputs: &[Shard]) -> Result<(Vec<Shard>, Saved)> {
+                Ok((inputs[..1].to_vec(), Saved::nothing()))
+            }
+            fn tangent(&self, _: &Site, _: &Saved, tangents: &[Shard]) -> Result<Vec<Shard>> {
+                Ok(tangents[..1].to_vec())
+            }
+            fn adjoint(
+                &self,
+                _: &Site,
+                _: &Saved,
+                cotangents: &[Shard],
+                _: &[bool],
+            ) -> Result<Vec<Option<Shard>>> {
+                Ok(vec![Some(cotangents[0].clone())])
+            }
+        }
+        let at = |at| Layout::new([Placement::At { at }]);
+        let mut graph = Graph::new(Mesh::line("stage", 2));
+        let spec = |layout| Spec::new([1], DType::F64, layout);
+        let mut x = graph.input("x", spec(at(0))).unwrap();
+        let targets = graph.input("targets", spec(at(1))).unwrap();
+        let mut nodes = Vec::new();
+        for chunk in 0..4 {
+            x = graph.relayout(x, &at(chunk % 2)).unwrap();
+            x = graph.apply(&format!("chunk {chunk}"), Same, &[x]).unwrap();
+            nodes.push(graph.values[x.0].maker);
+        }
+        let count = graph.apply("count", Same, &[targets]).unwrap();
+        nodes.push(graph.values[count.0].maker);
+        let of = |worker| {
+            let sections = graph.sections(worker);
+            assert_eq!(
+                (sections.count, sections.places, sections.least()),
+                (2, 2, 3)
+            );
+            nodes
+                .iter()
+                .map(|&node| sections.of[node])
+                .collect::<Vec<_>>()
+        };
+        assert_eq!([of(0)[0], of(0)[2]], [Some(0), Some(1)]);
+        assert_eq!([of(1)[1], of(1)[3], of(1)[4]], [Some(0), Some(1), None]);
     }
 
     /// Says twice that a pair is ready, as an operator does in two passes.
@@ -244,6 +322,15 @@ mod tests {
         assert!(!order.comes_next(pair(0, 1), 1), "a second one may come");
         assert!(!order.close([0, 0]), "known before");
         assert!(order.close([1, 0]) && order.comes_next(pair(0, 1), 1));
+    }
+
+    #[test]
+    fn no_section_begins_before_the_one_before_it() {
+        let mut order = order();
+        assert!(!order.comes_next(pair(0, 1), 9));
+        assert!(begins(&mut order, false, pair(0, 0)));
+        assert!(order.comes_next(pair(0, 1), 9) && begins(&mut order, false, pair(0, 1)));
+        assert!(order.due.is_empty());
     }
 
     /// A source may give one moment, and wait for what comes of it.

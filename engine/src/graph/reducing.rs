@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use timely::scheduling::Activator;
@@ -72,13 +72,14 @@ impl Reducing {
 
 impl Graph {
     /// Relayouts whose gradients are reduced at every moment of a sweep, by the node whose adjoint is the last to add
-    /// to them.
+    /// to them; without those that something adds to which answers once a version.
     pub(crate) fn reduced(&self, sweep: &Sweep) -> BTreeMap<usize, usize> {
-        let mut last = BTreeMap::new();
+        let (mut last, mut late) = (BTreeMap::new(), BTreeSet::new());
         for (at, node) in self.nodes.iter().enumerate().rev() {
-            if !matches!(node.kind, Kind::Apply(_)) || self.held(node) {
-                continue;
-            }
+            let once = match &node.kind {
+                Kind::Relayout { rate, .. } => *rate == Rate::Version,
+                _ => self.held(node),
+            };
             let inputs = node.inputs.iter().zip(sweep.wanted(node));
             for (value, _) in inputs.filter(|(_, wanted)| *wanted) {
                 let maker = self.values[value.0].maker;
@@ -87,9 +88,11 @@ impl Graph {
                     && self.values[self.nodes[maker].inputs[0].0].held
                 {
                     last.insert(maker, at);
+                    late.extend(once.then_some(maker));
                 }
             }
         }
+        last.retain(|maker, _| !late.contains(maker));
         last
     }
 }

@@ -57,9 +57,10 @@ pub struct Wiring {
     /// In which order messages are delivered: a test of determinism.
     pub delivery: Delivery,
     /// The most moments (and keys) that a worker has in work at once, forward and backward; `None`
-    /// takes what comes. Sources then give moments in one order, the same on every worker. A worker that moments come
-    /// to more than once, from other places, counts them on each of these sections; it begins them in the order of
-    /// interleaved 1F1B.
+    /// is no limit. Sources then give moments in one order, the same on every worker. A worker that moments come
+    /// to more than once, from other places, counts them on each of these sections, of which it takes at least one
+    /// group of as many moments as there are places (a limit has to leave room for all keys of these); it begins them in
+    /// the order of interleaved 1F1B.
     pub in_flight: Option<usize>,
     /// Cotangents of parameters are made when a worker has nothing else to do, and this many moments
     /// at most are in work or wait for that; `None` makes them with the others.

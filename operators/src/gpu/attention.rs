@@ -8,6 +8,8 @@ use crate::local::Kernel;
 /// Widths of heads that kernels are compiled for.
 const HEADS: [usize; 4] = [32, 64, 96, 128];
 const THREADS: usize = 128;
+/// Blocks along the second and third axis of a grid, at most.
+const BLOCKS: usize = 65_535;
 /// Queries of a block.
 const QUERIES: usize = 128;
 
@@ -49,7 +51,7 @@ impl Parts {
     fn code(&self) -> Code {
         Code {
             name: "attention",
-            text: include_str!("attention.cu"),
+            text: concat!(include_str!("tile.cuh"), include_str!("attention.cu")),
             head: Some(self.d),
         }
     }
@@ -91,8 +93,11 @@ impl Attention {
 
 impl Kernel for Attention {
     fn takes(&self, inputs: &[&Tensor]) -> bool {
-        let wide = inputs[0].dims().last().copied().unwrap_or(0);
-        takes(inputs) && inputs[1].dtype() == DType::BF16 && HEADS.contains(&wide)
+        let Ok((b, _, g, r, d)) = inputs[0].dims5() else {
+            return false;
+        };
+        let fits = HEADS.contains(&d) && b.max(g * r) <= BLOCKS;
+        takes(inputs) && inputs[1].dtype() == DType::BF16 && fits
     }
 
     fn value(&self, inputs: &[&Tensor]) -> Result<(Tensor, Vec<Tensor>)> {

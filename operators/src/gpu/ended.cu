@@ -10,8 +10,8 @@
 //   grid  (ceil(m / W / X), Q): Q = ceil(rows / (Y * 16)), at least 1 and at most
 //         max(1, 1024 / gridDim.x); no dynamic shared memory.
 // Kernels with a `part` argument write column sums to part [slabs, m] f32 with
-// slabs = Q * Y (every row of it is written), to be added by ended_add_slabs:
-// grid ceil(m / 32), block (32, 32). A null part writes no sums.
+// slabs = Q * Y (every row of it is written), to be added by add_slabs. A null
+// part writes no sums.
 //   ended_forward          u, b -> y = f(u + b)
 //   ended_backward         u, b, g -> du = g * f'(u + b), part (sums of f32 du)
 //   ended_residual         x, y, b -> z = x + y + b
@@ -69,20 +69,37 @@ template <int F> __device__ __forceinline__ void apply(float x, float& value, fl
         default: body(IDENTITY); break;  \
     }
 
-template <int WIDTH> __device__ __forceinline__ int own_column() {
-    return (blockIdx.x * blockDim.x + threadIdx.x) * WIDTH;
+// Calls body(at) with the place of this thread's columns in each of its rows, if it has any.
+template <class Body>
+__device__ __forceinline__ void walk(int column, int rows, int m, const Body& body) {
+    const int lanes = gridDim.y * blockDim.y;
+#pragma unroll 4
+    for (long long row = blockIdx.y * blockDim.y + threadIdx.y; row < rows; row += lanes)
+        body((size_t)row * m + column);
 }
-__device__ __forceinline__ int own_lane() { return blockIdx.y * blockDim.y + threadIdx.y; }
-__device__ __forceinline__ int all_lanes() { return gridDim.y * blockDim.y; }
+
+// This thread's columns, and where its sums of them go.
+template <int WIDTH> struct Columns {
+    int first;
+    size_t sums;
+    __device__ __forceinline__ explicit Columns(int m) {
+        first = (blockIdx.x * blockDim.x + threadIdx.x) * WIDTH;
+        sums = (size_t)(blockIdx.y * blockDim.y + threadIdx.y) * m + first;
+    }
+};
+
+template <int WIDTH> __device__ __forceinline__ void nothing(float (&to)[WIDTH]) {
+#pragma unroll
+    for (int i = 0; i < WIDTH; i++) to[i] = 0.0f;
+}
 
 template <int F, int WIDTH>
 __device__ __forceinline__ void forward_columns(const bf16* u, const float* b, bf16* y, int rows, int m) {
-    const int column = own_column<WIDTH>();
-    if (column >= m) return;
+    const Columns<WIDTH> own(m);
+    if (own.first >= m) return;
     float bias[WIDTH];
-    read_or_zero<WIDTH>(b, column, bias);
-    for (long long row = own_lane(); row < rows; row += all_lanes()) {
-        const size_t at = (size_t)row * m + column;
+    read_or_zero<WIDTH>(b, own.first, bias);
+    walk(own.first, rows, m, [&](size_t at) {
         float v[WIDTH];
         read<WIDTH>(u + at, v);
 #pragma unroll
@@ -91,7 +108,7 @@ __device__ __forceinline__ void forward_columns(const bf16* u, const float* b, b
             apply<F>(v[i] + bias[i], v[i], slope);
         }
         write<WIDTH>(y + at, v);
-    }
+    });
 }
 
 extern "C" __global__ void ended_forward(const bf16* __restrict__ u, const float* __restrict__ b,
@@ -104,14 +121,12 @@ extern "C" __global__ void ended_forward(const bf16* __restrict__ u, const float
 template <int F, int WIDTH>
 __device__ __forceinline__ void backward_columns(const bf16* u, const float* b, const bf16* g, bf16* du, float* part,
                                                  int rows, int m) {
-    const int column = own_column<WIDTH>();
-    if (column >= m) return;
+    const Columns<WIDTH> own(m);
+    if (own.first >= m) return;
     float bias[WIDTH], sum[WIDTH];
-    read_or_zero<WIDTH>(b, column, bias);
-#pragma unroll
-    for (int i = 0; i < WIDTH; i++) sum[i] = 0.0f;
-    for (long long row = own_lane(); row < rows; row += all_lanes()) {
-        const size_t at = (size_t)row * m + column;
+    read_or_zero<WIDTH>(b, own.first, bias);
+    nothing<WIDTH>(sum);
+    walk(own.first, rows, m, [&](size_t at) {
         float v[WIDTH], d[WIDTH];
         read<WIDTH>(u + at, v);
         read<WIDTH>(g + at, d);
@@ -123,8 +138,8 @@ __device__ __forceinline__ void backward_columns(const bf16* u, const float* b, 
             sum[i] += d[i];
         }
         write<WIDTH>(du + at, d);
-    }
-    if (part) write<WIDTH>(part + (size_t)own_lane() * m + column, sum);
+    });
+    if (part) write<WIDTH>(part + own.sums, sum);
 }
 
 extern "C" __global__ void ended_backward(const bf16* __restrict__ u, const float* __restrict__ b,
@@ -140,19 +155,18 @@ extern "C" __global__ void ended_backward(const bf16* __restrict__ u, const floa
 template <int WIDTH>
 __device__ __forceinline__ void residual_columns(const bf16* x, const bf16* y, const float* b, bf16* z, int rows,
                                                  int m) {
-    const int column = own_column<WIDTH>();
-    if (column >= m) return;
+    const Columns<WIDTH> own(m);
+    if (own.first >= m) return;
     float bias[WIDTH];
-    read_or_zero<WIDTH>(b, column, bias);
-    for (long long row = own_lane(); row < rows; row += all_lanes()) {
-        const size_t at = (size_t)row * m + column;
+    read_or_zero<WIDTH>(b, own.first, bias);
+    walk(own.first, rows, m, [&](size_t at) {
         float v[WIDTH], w[WIDTH];
         read<WIDTH>(x + at, v);
         read<WIDTH>(y + at, w);
 #pragma unroll
         for (int i = 0; i < WIDTH; i++) v[i] = v[i] + w[i] + bias[i];
         write<WIDTH>(z + at, v);
-    }
+    });
 }
 
 extern "C" __global__ void ended_residual(const bf16* __restrict__ x, const bf16* __restrict__ y,
@@ -162,29 +176,22 @@ extern "C" __global__ void ended_residual(const bf16* __restrict__ x, const bf16
 
 template <int WIDTH>
 __device__ __forceinline__ void column_sums(const bf16* g, float* part, int rows, int m) {
-    const int column = own_column<WIDTH>();
-    if (column >= m) return;
+    const Columns<WIDTH> own(m);
+    if (own.first >= m) return;
     float sum[WIDTH];
-#pragma unroll
-    for (int i = 0; i < WIDTH; i++) sum[i] = 0.0f;
-#pragma unroll 4
-    for (long long row = own_lane(); row < rows; row += all_lanes()) {
+    nothing<WIDTH>(sum);
+    walk(own.first, rows, m, [&](size_t at) {
         float v[WIDTH];
-        read<WIDTH>(g + (size_t)row * m + column, v);
+        read<WIDTH>(g + at, v);
 #pragma unroll
         for (int i = 0; i < WIDTH; i++) sum[i] += v[i];
-    }
-    write<WIDTH>(part + (size_t)own_lane() * m + column, sum);
+    });
+    write<WIDTH>(part + own.sums, sum);
 }
 
 extern "C" __global__ void ended_residual_column(const bf16* __restrict__ g, float* __restrict__ part, int rows,
                                                  int m) {
     m % 8 == 0 ? column_sums<8>(g, part, rows, m) : column_sums<1>(g, part, rows, m);
-}
-
-extern "C" __global__ void ended_add_slabs(const float* __restrict__ part, float* __restrict__ total, int slabs,
-                                           int columns) {
-    add_slabs(part, total, slabs, columns);
 }
 
 template <int F, int WIDTH>

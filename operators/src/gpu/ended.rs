@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::Of;
 use super::launch::{Arg, Code, Extent, empty, launch, rows, takes};
-use super::norm::added;
+use super::slabs::added;
 use crate::local::Kernel;
 
 const CODE: Code = Code {
@@ -112,7 +112,7 @@ pub(super) fn column_sums(x: &Tensor, shape: &[usize]) -> Result<Tensor> {
         Arg::Int(m),
     ];
     launch(CODE, "ended_residual_column", extent, &args)?;
-    added(CODE, "ended_add_slabs", &part)?.reshape(shape)
+    added(&part)?.reshape(shape)
 }
 
 impl Kernel for Ended {
@@ -147,7 +147,7 @@ impl Kernel for Ended {
         launch(CODE, "ended_backward", extent, &args)?;
         let mut all = vec![du];
         if let (Some(part), Some(b)) = (part, b) {
-            all.push(added(CODE, "ended_add_slabs", &part)?.reshape(b.shape())?);
+            all.push(added(&part)?.reshape(b.shape())?);
         }
         Ok(all)
     }

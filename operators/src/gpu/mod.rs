@@ -13,6 +13,8 @@ mod ended;
 mod launch;
 #[cfg(feature = "cuda")]
 mod norm;
+#[cfg(feature = "cuda")]
+mod slabs;
 
 use std::rc::Rc;
 

@@ -11,9 +11,8 @@
 // norm_backward   grid slabs = ceil(rows / rows_per_slab), block (X, 1), dynamic
 //                 shared memory 8 * h bytes. Block s writes dx of its rows and row
 //                 s of dgain_part and dshift_part [slabs, h] f32 (dshift_part may
-//                 be null). Good: rows_per_slab = max(4, ceil(rows / 1024)).
-// norm_add_slabs  grid ceil(h / 32), block (32, 32): dgain or dshift [h] from its
-//                 part; one launch for each.
+//                 be null), to be added by add_slabs. Good: rows_per_slab =
+//                 max(4, ceil(rows / 1024)).
 
 // Sum over the X threads of this thread's row, in a fixed order. Every thread of
 // the block must call it. `room` holds one f32 a warp.
@@ -165,9 +164,4 @@ extern "C" __global__ void norm_backward(const bf16* __restrict__ x, const float
     } else {
         backward_slab<1>(x, gain, g, dx, dgain_part, dshift_part, rows, h, eps, rms, rows_per_slab, sums, room);
     }
-}
-
-extern "C" __global__ void norm_add_slabs(const float* __restrict__ part, float* __restrict__ total, int slabs,
-                                          int columns) {
-    add_slabs(part, total, slabs, columns);
 }

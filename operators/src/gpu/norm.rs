@@ -3,6 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::launch::{Arg, Code, Extent, empty, launch, rows, takes};
+use super::slabs::added;
 use crate::local::Kernel;
 
 const CODE: Code = Code {
@@ -100,27 +101,8 @@ impl Kernel for Norm {
         launch(CODE, "norm_backward", extent, &args)?;
         let mut all = vec![dx];
         for part in [Some(to_gain), to_shift].into_iter().flatten() {
-            all.push(added(CODE, "norm_add_slabs", &part)?);
+            all.push(added(&part)?);
         }
         Ok(all)
     }
-}
-
-/// Slabs `[slabs, m]` added up, `[m]`.
-pub(super) fn added(code: Code, kernel: &str, part: &Tensor) -> Result<Tensor> {
-    let (slabs, m) = part.dims2()?;
-    let total = empty(m, DType::F32, part.device())?;
-    let extent = Extent {
-        grid: [m.div_ceil(32), 1, 1],
-        block: [32, 32],
-        shared: 0,
-    };
-    let args = [
-        Arg::Tensor(part),
-        Arg::Tensor(&total),
-        Arg::Int(slabs),
-        Arg::Int(m),
-    ];
-    launch(code, kernel, extent, &args)?;
-    Ok(total)
 }

@@ -423,12 +423,19 @@ impl Strategy {
         })
     }
 
-    /// Chunks of each stage.
+    /// How often a moment comes to a stage, at most: chunks without a layer are passed over, and tables lie on the first
+    /// stage, the head on the last.
     fn around(&self) -> usize {
-        match (self.stages(), &self.chunks) {
-            (1, _) | (_, None) => 1,
-            (stages, Some(chunks)) => chunks.len() / stages,
-        }
+        let stages = self.stages();
+        let chunks = self.chunks.iter().flatten().enumerate();
+        let layers = chunks.filter(|(_, n)| **n > 0).map(|(k, _)| k % stages);
+        let mut stays: Vec<usize> = std::iter::once(0)
+            .chain(layers)
+            .chain([stages - 1])
+            .collect();
+        stays.dedup();
+        let of = |stage| stays.iter().filter(|at| **at == stage).count();
+        (0..stages).map(of).max().unwrap_or(1)
     }
 
     /// How many whole micro-batches those in work on the chunks of `worker` are at least.

@@ -3,8 +3,8 @@
 //! A chain of operators, one (or two, interleaved) on each of four stages, does nothing but take 10 ms
 //! on the way forward, 10 for the cotangent of what moves and 10 for that of its parameter. Time is from
 //! the first of them to the last; a slot is what they really took, for a system wakes late. A stage waits while it does
-//! none of them and that on which its next one works has not been made; what else it does between two, messages and
-//! progress, makes a step longer and is no waiting. The reference is the closed form of the schedule: Narayanan et al.
+//! none of them and that on which its next one works has not been made; what else lies between two, messages, progress and
+//! the choice of the next, makes a step longer and is no waiting. The reference is the closed form of the schedule: Narayanan et al.
 //! (2021) for 1F1B and interleaving, Qi et al. (2023) for ZB-H1; `advect bench planner` holds the same
 //! schedules to them in virtual time, where they are met exactly.
 
