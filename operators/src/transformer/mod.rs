@@ -14,6 +14,7 @@
 
 pub(crate) mod blocks;
 pub(crate) mod build;
+mod depth;
 mod gpt;
 mod on_device;
 mod strategy;

@@ -182,7 +182,7 @@ pub struct Strategy {
     mesh: Mesh,
     roles: Vec<Role>,
     /// Layers of each chunk, if they are given.
-    chunks: Option<Vec<usize>>,
+    pub(super) chunks: Option<Vec<usize>>,
     recompute: bool,
     regather: Option<bool>,
     offload: Option<PathBuf>,
@@ -405,49 +405,6 @@ impl Strategy {
         Ok(numbered
             .flat_map(|(i, &n)| std::iter::repeat_n(i % stages, n))
             .collect())
-    }
-
-    /// How many micro-batches `worker` may have in work when the last stage has `last`: one more for
-    /// every stage after it, which is the bound of the 1F1B schedule for `last` = 1 (Narayanan et al.
-    /// 2019, *PipeDream*). Of chunks that go around, each has its own: two more for every stage after it, and as many as
-    /// there are stages for every chunk but the last (Narayanan et al. 2021, interleaved).
-    pub fn in_flight(&self, worker: usize, last: usize) -> usize {
-        self.depth(self.stage(worker), last)
-    }
-
-    fn depth(&self, stage: usize, last: usize) -> usize {
-        let after = self.stages() - 1 - stage;
-        last.saturating_add(match self.around() {
-            1 => after,
-            chunks => 2 * after + (chunks - 1) * self.stages(),
-        })
-    }
-
-    /// How often a moment comes to a stage, at most: chunks without a layer are passed over, and tables lie on the first
-    /// stage, the head on the last.
-    fn around(&self) -> usize {
-        let stages = self.stages();
-        let chunks = self.chunks.iter().flatten().enumerate();
-        let layers = chunks.filter(|(_, n)| **n > 0).map(|(k, _)| k % stages);
-        let mut stays: Vec<usize> = std::iter::once(0)
-            .chain(layers)
-            .chain([stages - 1])
-            .collect();
-        stays.dedup();
-        let of = |stage| stays.iter().filter(|at| **at == stage).count();
-        (0..stages).map(of).max().unwrap_or(1)
-    }
-
-    /// How many whole micro-batches those in work on the chunks of `worker` are at least.
-    pub fn whole_in_flight(&self, worker: usize, last: usize) -> usize {
-        self.in_flight(worker, last) / self.around()
-    }
-
-    /// How many micro-batches a worker may have in work or waiting for gradients of parameters, if these
-    /// are made when nothing else is to do and the last stage has `last` in work: as many on every stage
-    /// as on the first if they are not (Qi et al. 2023, *Zero bubble pipeline parallelism*, ZB-H1).
-    pub fn deferred(&self, last: usize) -> usize {
-        self.depth(0, last)
     }
 
     /// The layout with the placement that `of` gives each role.
