@@ -13,7 +13,7 @@ use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
 use timely::progress::frontier::MutableAntichain;
 
 use crate::error::Result;
-use crate::graph::admission::Entry;
+use crate::graph::admission::{Entry, Slot};
 use crate::graph::forward::{Keeps, expect};
 use crate::graph::reducing::Reducing;
 use crate::graph::{Moment, Operator, Saved, Site, Spec};
@@ -104,7 +104,7 @@ impl Work {
                 let admission = self.admission.clone();
                 let passed = |slot: &(T, u64)| {
                     if let Some(admission) = &admission {
-                        admission.pass((slot.0.coordinates(), slot.1));
+                        admission.pass(plain(slot));
                     }
                 };
                 let slot = |time: &T, key: u64| match held {
@@ -142,7 +142,7 @@ impl Work {
                 };
                 for slot in open.keys() {
                     if !saved.contains_key(slot) && closed(0, slot) {
-                        (self.site.moment, self.site.key) = (slot.0.coordinates(), slot.1);
+                        (self.site.moment, self.site.key) = plain(slot);
                         let why = format!(
                             "a cotangent of key {} came for which there was no forward pass; \
                              give cotangents the time and key of their outputs",
@@ -164,16 +164,14 @@ impl Work {
                     .map(|(slot, _)| slot.clone());
                 let (first, more) = (ready.next(), ready.next().is_some());
                 let goes_on = |slot: &(T, u64), gradients: usize| {
-                    let place = (slot.0.coordinates(), slot.1);
-                    gradients == 0 || self.reducing.goes_on(place, self.at)
+                    gradients == 0 || self.reducing.goes_on(plain(slot), self.at)
                 };
                 let first = first.filter(|slot| {
                     let ready = goes_on(slot, leave[0]);
                     if !ready {
                         self.reducing.wait(&wake);
                     }
-                    let place = (slot.0.coordinates(), slot.1);
-                    (admission.as_ref()).map_or(ready, |a| a.returns(place, ready, &wake))
+                    (admission.as_ref()).map_or(ready, |a| a.returns(plain(slot), ready, &wake))
                 });
                 if more && first.is_some() {
                     wake.activate();
@@ -182,7 +180,7 @@ impl Work {
                     && let Some(entry) = open.remove(&slot)
                     && let Some(point) = saved.remove(&slot)
                 {
-                    (self.site.moment, self.site.key) = (slot.0.coordinates(), slot.1);
+                    (self.site.moment, self.site.key) = plain(&slot);
                     let mut parts = vec![None; self.site.outputs.len()];
                     let mut came = entry.parts.into_iter();
                     for (&i, part) in at.iter().zip(&mut came) {
@@ -206,12 +204,11 @@ impl Work {
                         &self.wanted,
                         slot.1,
                     );
-                    let place = (slot.0.coordinates(), slot.1);
-                    self.reducing.leave(place, self.at, leave[0]);
+                    self.reducing.leave(plain(&slot), self.at, leave[0]);
                     if splits {
                         if let Some(admission) = &admission {
                             admission.took(false, begun.elapsed());
-                            admission.defer((slot.0.coordinates(), slot.1));
+                            admission.defer(plain(&slot));
                         }
                         let capabilities = entry.capabilities;
                         later.push_back(Later {
@@ -237,15 +234,14 @@ impl Work {
                             point,
                             parts,
                         } = next;
-                        (self.site.moment, self.site.key) = (slot.0.coordinates(), slot.1);
+                        (self.site.moment, self.site.key) = plain(&slot);
                         let answers = self.transposed(&point, parts, &after);
                         give(&mut outputs, answers, &capabilities, &self.wanted, slot.1);
-                        let place = (slot.0.coordinates(), slot.1);
-                        self.reducing.leave(place, self.at, leave[1]);
+                        self.reducing.leave(plain(&slot), self.at, leave[1]);
                         drop(point);
                         admission.took(true, begun.elapsed());
                         admission.works();
-                        admission.caught_up((slot.0.coordinates(), slot.1));
+                        admission.caught_up(plain(&slot));
                     }
                     seen = Some(admission.worked());
                     match later.front() {
@@ -282,6 +278,11 @@ impl Work {
             Err(why) => panic!("{why}"),
         }
     }
+}
+
+/// A moment and key, as what counts moments knows them.
+fn plain<T: Moment>(slot: &(T, u64)) -> Slot {
+    (slot.0.coordinates(), slot.1)
 }
 
 /// Gives answers, one place for each input, to the outputs, one for each input that is wanted.

@@ -25,6 +25,7 @@ const PATIENCE: u32 = 16;
 #[derive(Debug)]
 pub(crate) struct Admission {
     limit: usize,
+    sections: Sections,
     /// Moments that may be in work or wait for cotangents of parameters, if these are made later.
     deferred: Option<usize>,
     order: RefCell<Order>,
@@ -46,12 +47,13 @@ pub(crate) struct Admission {
 impl Admission {
     /// At most `limit` moments at once, and `deferred` with those that wait for cotangents of
     /// parameters; at least as many as it takes to come through.
-    pub(crate) fn new(limit: Option<usize>, deferred: Option<usize>, sections: &Sections) -> Self {
+    pub(crate) fn new(limit: Option<usize>, deferred: Option<usize>, sections: Sections) -> Self {
         let least = sections.least();
         Admission {
             limit: limit.unwrap_or(usize::MAX).max(least),
             deferred: deferred.map(|n| n.max(least)),
-            order: RefCell::new(Order::new(sections)),
+            order: RefCell::new(Order::new(&sections)),
+            sections,
             behind: RefCell::default(),
             worked: Cell::default(),
             last: Cell::default(),
@@ -62,14 +64,10 @@ impl Admission {
         }
     }
 
-    /// The admission of one more operator or adjoint of a section, if moments pass it here: it works more than once
+    /// The admission of one more operator or adjoint, that of a node, if moments pass it here: it works more than once
     /// a version (`held`), and is not at another place.
-    pub(crate) fn of(
-        self: &Rc<Self>,
-        site: &Site,
-        held: bool,
-        section: Option<usize>,
-    ) -> Option<Entry> {
+    pub(crate) fn of(self: &Rc<Self>, site: &Site, held: bool, node: usize) -> Option<Entry> {
+        let section = self.sections.of(node);
         let section = section.filter(|_| !held && !site.absent)?;
         *self.works.borrow_mut().entry(section).or_default() += 1;
         let all = Rc::clone(self);
@@ -110,9 +108,7 @@ impl Admission {
             return false;
         }
         self.works();
-        if !live && order.is_free() {
-            order.begin(pair);
-        } else if !live && !order.turn(false, pair) {
+        if !live && !order.turn(false, pair) {
             wake.activate();
             return false;
         }
@@ -144,8 +140,6 @@ impl Admission {
                 wake.activate_after(waits);
                 return false;
             }
-            order.come_back(pair);
-            return true;
         }
         let turn = order.turn(true, pair);
         if !turn {

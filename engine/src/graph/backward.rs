@@ -135,8 +135,7 @@ impl<'s, T: Moment> Mirror<'_, 's, T> {
                 };
                 let keeps = first.ok_or_else(|| late(&node.name))?;
                 let site = graph.site(node, keeps.scope().index());
-                let section = self.wired.sections.of[at];
-                let admission = self.wired.admission.of(&site, held, section);
+                let admission = self.wired.admission.of(&site, held, at);
                 let defers = admission.as_ref().is_some_and(|a| a.defers());
                 let late = match defers && operator.separable() {
                     true => node

@@ -24,7 +24,7 @@ type Rank = (bool, u64, u64, usize, u64, u64);
 pub(crate) struct Sections {
     /// By node, if it waits for admission there: one that belongs to no place is in the section of what is before it, and
     /// one of a later section on which nothing before it has an effect, such as a count of targets, may work at once.
-    pub(crate) of: Vec<Option<usize>>,
+    of: Vec<Option<usize>>,
     /// At least one.
     count: usize,
     /// Places of the graph, at least one: moments of a group.
@@ -32,6 +32,11 @@ pub(crate) struct Sections {
 }
 
 impl Sections {
+    /// That of a node that waits for admission.
+    pub(crate) fn of(&self, node: usize) -> Option<usize> {
+        self.of[node]
+    }
+
     /// Pairs without which no moment comes through: a group on all sections but the last, and one there.
     pub(crate) fn least(&self) -> usize {
         (self.count - 1) * self.places + 1
@@ -154,26 +159,28 @@ impl Order {
         follows && missing < room as u64 && self.due.first().is_none_or(|due| *due >= rank)
     }
 
-    /// Whether a pair that is ready begins: a pass over the dataflow after the one before, when all that is ready has said
-    /// so, the first of it does.
+    /// Whether a pair that is ready begins: at once without an order; else a pass over the dataflow after the one before,
+    /// when all that is ready has said so, the first of it does.
     pub(crate) fn turn(&mut self, back: bool, pair: Pair) -> bool {
-        let rank = self.rank(back, pair);
-        let known = self.ready.insert(rank, self.begun) == Some(self.begun);
-        let first = self.ready.first_key_value();
-        if !known || first.is_some_and(|(first, _)| *first < rank) {
-            return false;
+        if !self.is_free() {
+            let rank = self.rank(back, pair);
+            let known = self.ready.insert(rank, self.begun) == Some(self.begun);
+            let first = self.ready.first_key_value();
+            if !known || first.is_some_and(|(first, _)| *first < rank) {
+                return false;
+            }
+            self.ready.remove(&rank);
+            self.begun += 1;
         }
-        self.ready.remove(&rank);
-        self.begun += 1;
         match back {
-            true => self.come_back(pair),
+            true => _ = self.back.insert(pair),
             false => self.begin(pair),
         }
         true
     }
 
     /// Notes that a pair begins.
-    pub(crate) fn begin(&mut self, pair: Pair) {
+    fn begin(&mut self, pair: Pair) {
         self.due.remove(&self.rank(false, pair));
         if pair.1 == 0 {
             self.latest = self.latest.max(Some(pair.0.0));
@@ -186,11 +193,6 @@ impl Order {
     /// Takes back that a pair is ready.
     pub(crate) fn withdraw(&mut self, back: bool, pair: Pair) {
         self.ready.remove(&self.rank(back, pair));
-    }
-
-    /// Notes that a pair is on its way back.
-    pub(crate) fn come_back(&mut self, pair: Pair) {
-        self.back.insert(pair);
     }
 
     /// Whether a pair is on its way back.

@@ -16,7 +16,6 @@ use crate::graph::forward::{Keeps, Port, Work};
 use crate::graph::gate::gate;
 use crate::graph::kept::Kept;
 use crate::graph::offload::Room;
-use crate::graph::order::Sections;
 use crate::graph::reducing::Reducing;
 use crate::graph::{Delivery, Graph, Moment, Value};
 use crate::relayout::relayout;
@@ -41,7 +40,6 @@ pub struct Wired<'s, T: Moment> {
     pub(crate) keeps: Vec<Option<Keeps<'s, T>>>,
     pub(crate) delivery: Delivery,
     pub(crate) admission: Rc<Admission>,
-    pub(crate) sections: Sections,
     outputs: Vec<(String, Value)>,
     pub(crate) kept: Rc<Kept>,
     pub(crate) reducing: Rc<Reducing>,
@@ -134,8 +132,7 @@ impl Graph {
             values: Vec::new(),
             keeps: Vec::new(),
             delivery: wiring.delivery,
-            admission: Rc::new(Admission::new(wiring.in_flight, wiring.deferred, &sections)),
-            sections,
+            admission: Rc::new(Admission::new(wiring.in_flight, wiring.deferred, sections)),
             outputs: self
                 .outputs()
                 .map(|(name, v)| (name.to_owned(), v))
@@ -179,11 +176,7 @@ impl Graph {
                     let work = Work {
                         operator: Arc::clone(operator),
                         held: self.held(node),
-                        admission: wired.admission.of(
-                            &site,
-                            self.held(node),
-                            wired.sections.of[at],
-                        ),
+                        admission: wired.admission.of(&site, self.held(node), at),
                         site,
                         yields: wired.yields(node),
                         gives: (node.remade.is_none())
